@@ -1,0 +1,9 @@
+"""pagkit: attacks, gradient targets, the PAG objective and exact radii.
+
+The library behind the book *Do perceptually aligned gradients imply robustness?*
+Modules import one way only, from the top of this list to the bottom:
+``cli``, ``plots``, ``results``, ``evaluation``, ``training``, ``losses``, ``targets``,
+``exact``, ``attacks``, ``models``, ``data``.
+"""
+
+__version__ = "0.1.0"

@@ -1,0 +1,263 @@
+"""FGSM and PGD under an L2 or L-infinity threat.
+
+One loop serves both norms: a :class:`Threat` supplies the random start, the step and the projection.
+The loss that is climbed is cross-entropy in a form that cannot saturate. With
+``o_c(x) = z_c - logsumexp_{j != c} z_j``, the log-odds of class c,
+
+    grad log p_c = (1 - p_c) grad o_c,
+
+so both have the same direction, and direction is all that a normalised or signed step uses. Where the
+model is so sure that ``1 - p_c`` rounds to zero, the left side is lost and the right side is not.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from .models import mode
+
+NORMS = ("l2", "linf")
+
+
+@dataclass(frozen=True)
+class Threat:
+    """What an attacker may do: move x by at most ``eps`` in ``norm``, and stay inside ``bounds``.
+
+    Attributes:
+        norm: ``"l2"`` or ``"linf"``.
+        eps: radius of the ball, in the units of x (for images, where pixels lie in [0, 1]); 0 allows nothing.
+        bounds: lowest and highest value of an input; ``(-inf, inf)`` for none.
+
+    Raises:
+        ValueError: unknown norm, negative or not finite eps, bounds out of order.
+    """
+
+    norm: str
+    eps: float
+    bounds: tuple[float, float] = (0.0, 1.0)
+
+    def __post_init__(self) -> None:
+        if self.norm not in NORMS:
+            raise ValueError(f"unknown norm {self.norm!r}; expected one of {', '.join(NORMS)}")
+        if not (math.isfinite(self.eps) and self.eps >= 0):
+            raise ValueError(f"eps is {self.eps}; expected a finite number >= 0")
+        if not self.bounds[0] < self.bounds[1]:
+            raise ValueError(f"bounds are {self.bounds}; expected (low, high) with low < high")
+
+    def random_start(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """A uniform point of the ball around each row of x (N, *shape), clipped to the bounds.
+
+        Drawn from ``generator``, or from the global random state without one.
+        """
+        device = x.device if generator is None else generator.device
+        if self.norm == "linf":
+            noise = torch.rand(x.shape, generator=generator, dtype=x.dtype, device=device) * 2 - 1
+        else:
+            noise = _unit(torch.randn(x.shape, generator=generator, dtype=x.dtype, device=device))
+            u = torch.rand(len(x), generator=generator, dtype=x.dtype, device=device)
+            noise = noise * _per_row(u ** (1 / x[0].numel()), x)
+        return self.project(x + self.eps * noise.to(x.device), x)
+
+    def step(self, x: Tensor, gradient: Tensor, size: float) -> Tensor:
+        """Move ``size`` along the steepest ascent direction of this norm. A zero gradient takes no step."""
+        return x + size * (gradient.sign() if self.norm == "linf" else _unit(gradient))
+
+    def project(self, x_adv: Tensor, x: Tensor) -> Tensor:
+        """The nearest point to x_adv in the ball around x, then in the bounds (which keeps it in the ball)."""
+        delta = x_adv - x
+        if self.norm == "linf":
+            delta = delta.clamp(-self.eps, self.eps)
+        else:
+            norm = torch.linalg.vector_norm(delta.flatten(1), dim=1)
+            delta = delta * _per_row((self.eps / norm.clamp_min(1e-30)).clamp_max(1.0), x)
+        return (x + delta).clamp(*self.bounds)
+
+
+def fgsm(model: nn.Module, x: Tensor, y: Tensor, threat: Threat, *, target: Tensor | int | None = None) -> Tensor:
+    """Fast gradient (sign) method: one step of length eps (Goodfellow, Shlens & Szegedy, 2015).
+
+    For ``linf`` this is ``x + eps sign(grad CE)``; for ``l2`` the step is ``eps`` along the gradient.
+    Arguments, result and errors as in :func:`pgd`.
+    """
+    return pgd(model, x, y, threat, target=target, steps=1, step_size=threat.eps, random_start=False, keep="last")
+
+
+def pgd(
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    threat: Threat,
+    *,
+    target: Tensor | int | None = None,
+    steps: int = 40,
+    step_size: float | None = None,
+    restarts: int = 1,
+    random_start: bool = True,
+    keep: str = "worst",
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """Projected gradient descent (Madry et al., 2018).
+
+    Args:
+        model: takes x, gives logits (N, C). Attacked in eval mode; left exactly as found.
+        x: inputs (N, *shape), floating point, inside ``threat.bounds``.
+        y: true labels (N,), int64 in [0, C).
+        threat: norm, eps and bounds.
+        target: passing it makes the attack targeted: a class, or one a row (N,). Rows whose target is
+            their own label have nothing to gain and come back unchanged.
+        steps: gradient steps, at least 1.
+        step_size: length of a step in the threat's norm; default ``2.5 * eps / steps``.
+        restarts: independent random starts, at least 1; the best result of each row is returned.
+        random_start: start at a uniform point of the ball, otherwise at x.
+        keep: ``"worst"`` returns, for each row, the first point that succeeds (x itself included), else
+            the one that came nearest; a row that has succeeded leaves the batch, which saves its cost.
+            ``"last"`` returns the point after the last step.
+        generator: source of the random starts; default: a fresh one with seed 0.
+
+    Returns:
+        x_adv, of x's shape and dtype, inside the ball (to floating-point rounding) and the bounds.
+
+    Raises:
+        TypeError: x is not floating point or y not int64.
+        ValueError: empty or mismatched shapes, x outside the bounds or not finite, labels or targets out
+            of range, a target equal to the label everywhere, steps or restarts below 1, a step size that
+            is not positive, unknown ``keep``.
+    """
+    _check_options(steps, step_size, restarts, random_start, keep, threat)
+    check_batch(x, y, threat.bounds)
+    x = x.detach()
+    if generator is None:
+        generator = torch.Generator(x.device).manual_seed(0)
+    step_size = 2.5 * threat.eps / steps if step_size is None else step_size
+    best, best_score = x.clone(), torch.full((2, len(x)), -math.inf, dtype=x.dtype, device=x.device)
+    with _undisturbed(model, x, generator), torch.enable_grad():
+        with torch.no_grad():
+            logits = model(x)
+        goal = _check_target(target, y, _check_logits(logits, y))
+        if threat.eps == 0:
+            return best
+        if keep == "worst":
+            best_score = _score(logits, y, goal)
+        for _ in range(restarts):
+            x_adv = threat.random_start(x, generator) if random_start else x.clone()
+            rows = torch.arange(len(x), device=x.device)
+            for step in range(steps + 1):
+                if keep == "worst":
+                    rows = rows[best_score[0, rows] < (1 if goal is None else 2)]
+                if len(rows) == 0:
+                    break
+                if step == steps and keep == "last" and restarts == 1:
+                    best = x_adv
+                    break
+                z = x_adv[rows].requires_grad_(step < steps)
+                logits = model(z)
+                if keep == "worst" or step == steps:
+                    score = _score(logits.detach(), y[rows], None if goal is None else goal[rows])
+                    better = _beats(score, best_score[:, rows])
+                    best[rows[better]], best_score[:, rows[better]] = z.detach()[better], score[:, better]
+                if step < steps:
+                    ascend = -log_odds(logits, y[rows]) if goal is None else log_odds(logits, goal[rows])
+                    (gradient,) = torch.autograd.grad(ascend.sum(), z)
+                    x_adv[rows] = threat.project(threat.step(z.detach(), gradient, step_size), x[rows])
+    return best if goal is None else torch.where(_per_row(goal == y, x), x, best)
+
+
+def log_odds(logits: Tensor, label: Tensor) -> Tensor:
+    """``log p_c - log(1 - p_c) = z_c - logsumexp_{j != c} z_j`` for logits (N, C), label c (N,); shape (N,)."""
+    own = logits.gather(1, label[:, None]).squeeze(1)
+    return own - logits.scatter(1, label[:, None], -math.inf).logsumexp(1)
+
+
+def check_batch(x: Tensor, y: Tensor, bounds: tuple[float, float]) -> None:
+    """Refuse a batch that no attack or evaluation can mean: see :func:`pgd` for the errors."""
+    if not x.is_floating_point():
+        raise TypeError(f"x has dtype {x.dtype}; expected a floating-point tensor inside {bounds}")
+    if y.dtype != torch.int64:
+        raise TypeError(f"y has dtype {y.dtype}; expected torch.int64")
+    if x.ndim < 2 or y.ndim != 1 or len(x) != len(y):
+        raise ValueError(f"x has shape {tuple(x.shape)} and y {tuple(y.shape)}; expected (N, *shape) and (N,)")
+    if len(x) == 0:
+        raise ValueError("the batch is empty; expected at least one row")
+    low, high = x.min().item(), x.max().item()
+    if not (math.isfinite(low) and math.isfinite(high) and bounds[0] <= low and high <= bounds[1]):
+        raise ValueError(f"x ranges over [{low:g}, {high:g}]; expected finite values inside {bounds}. Normalise inside the model, not before it")
+
+
+def _check_options(steps: int, step_size: float | None, restarts: int, random_start: bool, keep: str, threat: Threat) -> None:
+    if steps < 1:
+        raise ValueError(f"steps is {steps}; expected at least 1")
+    if restarts < 1:
+        raise ValueError(f"restarts is {restarts}; expected at least 1")
+    if restarts > 1 and not random_start:
+        raise ValueError(f"restarts is {restarts} with random_start=False; every restart would be the same")
+    if step_size is not None and not (step_size > 0 or threat.eps == 0):
+        raise ValueError(f"step_size is {step_size}; expected a positive number")
+    if keep not in ("worst", "last"):
+        raise ValueError(f"keep is {keep!r}; expected 'worst' or 'last'")
+
+
+def _check_logits(logits: Tensor, y: Tensor) -> int:
+    if logits.ndim != 2 or len(logits) != len(y):
+        raise ValueError(f"the model gave logits of shape {tuple(logits.shape)}; expected ({len(y)}, classes)")
+    classes = logits.shape[1]
+    if y.min() < 0 or y.max() >= classes:
+        raise ValueError(f"labels range over [{y.min()}, {y.max()}]; expected values in [0, {classes})")
+    return classes
+
+
+def _check_target(target: Tensor | int | None, y: Tensor, classes: int) -> Tensor | None:
+    if target is None:
+        return None
+    goal = torch.as_tensor(target, device=y.device)
+    if goal.dtype != torch.int64 or goal.shape not in (torch.Size([]), y.shape):
+        raise ValueError(f"target has dtype {goal.dtype} and shape {tuple(goal.shape)}; expected int64, a class or ({len(y)},)")
+    goal = goal.expand_as(y)
+    if goal.min() < 0 or goal.max() >= classes:
+        raise ValueError(f"targets range over [{goal.min()}, {goal.max()}]; expected values in [0, {classes})")
+    if (goal == y).all():
+        raise ValueError("target equals the true label on every row; a targeted attack needs another class")
+    return goal
+
+
+def _score(logits: Tensor, y: Tensor, goal: Tensor | None) -> Tensor:
+    """How far the attack has come, (2, N): first the verdict, then the log-odds that it climbs.
+
+    Verdict: 1 if misclassified; targeted, 2 if classified as the target.
+    """
+    guess = logits.argmax(1)
+    verdict, climbed = (guess != y).to(logits.dtype), -log_odds(logits, y)
+    if goal is not None:
+        verdict, climbed = verdict + ((guess == goal) & (goal != y)), log_odds(logits, goal)
+    return torch.stack([verdict, climbed])
+
+
+def _beats(score: Tensor, other: Tensor) -> Tensor:
+    return (score[0] > other[0]) | ((score[0] == other[0]) & (score[1] > other[1]))
+
+
+def _per_row(value: Tensor, x: Tensor) -> Tensor:
+    return value.view(-1, *[1] * (x.ndim - 1))
+
+
+def _unit(v: Tensor) -> Tensor:
+    """Each row divided by its L2 norm; rows of zeros stay zero. Scaled first, so that tiny rows do not underflow."""
+    v = v / _per_row(v.flatten(1).abs().amax(1).clamp_min(torch.finfo(v.dtype).tiny), v)
+    return v / _per_row(torch.linalg.vector_norm(v.flatten(1), dim=1).clamp_min(torch.finfo(v.dtype).tiny), v)
+
+
+@contextmanager
+def _undisturbed(model: nn.Module, x: Tensor, generator: torch.Generator) -> Iterator[None]:
+    """Eval mode inside; modes and global random state as before on leaving.
+
+    A model with randomness of its own draws from a state that ``generator`` seeds.
+    """
+    devices = [x.device] if x.device.type == "cuda" else []
+    with mode(model, training=False), torch.random.fork_rng(devices=devices):
+        torch.manual_seed(int(torch.randint(2**62, (), generator=generator, device=generator.device)))
+        yield

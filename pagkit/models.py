@@ -1,0 +1,135 @@
+"""Classifiers. Normalisation is the first layer, so every model takes inputs in the task's own bounds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from .data import Task
+
+ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "silu": nn.SiLU, "gelu": nn.GELU}
+
+
+class Normalize(nn.Module):
+    """``(x - mean) / std`` with ``mean`` and ``std`` of shape (C, 1, 1) for images or (1,) for vectors."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, mean: Tensor, std: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("mean", mean)
+        self.register_buffer("std", std)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (x - self.mean) / self.std
+
+
+def build(name: str, task: Task, *, seed: int = 0, **options: object) -> nn.Module:
+    """Build a classifier for ``task``: inputs in ``task.bounds``, logits (B, len(task.classes)) out.
+
+    Args:
+        name: ``"mlp"`` (any input), ``"cnn"`` (images, at least 4 x 4 pixels) or ``"resnet18"``
+            (images; the 3 x 3 stem without pooling that is usual for 32 x 32 pixels).
+        seed: of the initial weights. The global random state is left as found.
+        options: those of :func:`mlp`, :func:`cnn` and :func:`resnet18`.
+
+    Raises:
+        ValueError: unknown name, unknown option, an option out of range, or a task of the wrong shape.
+    """
+    if name not in BUILDERS:
+        raise ValueError(f"unknown model {name!r}; expected one of {', '.join(BUILDERS)}")
+    builder = BUILDERS[name]
+    known = builder.__kwdefaults__
+    if unknown := sorted(set(options) - set(known)):
+        raise ValueError(f"unknown option {unknown[0]!r} for model {name!r}; expected some of {', '.join(known)}")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return builder(task, **options)
+
+
+def mlp(task: Task, *, hidden: Sequence[int] = (32,), activation: str = "relu", normalize: str | float = "none") -> nn.Module:
+    """Fully connected network: normalisation, flatten, then ``hidden`` layers and a linear read-out."""
+    act = _activation(activation)
+    if not hidden or min(hidden) < 1:
+        raise ValueError(f"hidden is {list(hidden)}; expected at least one layer of at least one unit")
+    widths = [int(torch.Size(task.shape).numel()), *hidden]
+    layers = [layer for a, b in zip(widths[:-1], widths[1:], strict=True) for layer in (nn.Linear(a, b), act())]
+    return nn.Sequential(_normalize(task, normalize), nn.Flatten(), *layers, nn.Linear(widths[-1], len(task.classes)))
+
+
+def cnn(task: Task, *, width: int = 32, activation: str = "silu", normalize: str | float = "standardize") -> nn.Module:
+    """Three 3 x 3 convolutions (the second one halves the image), then two linear layers."""
+    act = _activation(activation)
+    channels, height, side = _image_shape(task, "cnn", at_least=4)
+    flat = 2 * width * ((height + 1) // 2) * ((side + 1) // 2)
+    return nn.Sequential(
+        _normalize(task, normalize),
+        nn.Conv2d(channels, width, 3, padding=1), act(),
+        nn.Conv2d(width, 2 * width, 3, stride=2, padding=1), act(),
+        nn.Conv2d(2 * width, 2 * width, 3, padding=1), act(),
+        nn.Flatten(),
+        nn.Linear(flat, 4 * width), act(),
+        nn.Linear(4 * width, len(task.classes)),
+    )  # fmt: skip
+
+
+def resnet18(task: Task, *, activation: str = "relu", norm: str = "batch", normalize: str | float = "standardize") -> nn.Module:
+    """torchvision's ResNet-18 with a 3 x 3 stem; ``norm`` is ``"batch"`` or ``"group"`` (He et al., 2016)."""
+    from torchvision.models import resnet18 as torchvision_resnet18
+
+    act = _activation(activation)
+    channels, _, _ = _image_shape(task, "resnet18", at_least=8)
+    norms: dict[str, Callable[[int], nn.Module]] = {"batch": nn.BatchNorm2d, "group": lambda c: nn.GroupNorm(8, c)}
+    if norm not in norms:
+        raise ValueError(f"unknown norm layer {norm!r}; expected one of {', '.join(norms)}")
+    net = torchvision_resnet18(num_classes=len(task.classes), norm_layer=norms[norm])
+    net.conv1 = nn.Conv2d(channels, 64, 3, padding=1, bias=False)
+    net.maxpool = nn.Identity()
+    for module in list(net.modules()):
+        if isinstance(getattr(module, "relu", None), nn.ReLU):
+            module.relu = act()  # not in place: the double backward needs the value before
+    return nn.Sequential(_normalize(task, normalize), net)
+
+
+BUILDERS: dict[str, Callable[..., nn.Module]] = {"mlp": mlp, "cnn": cnn, "resnet18": resnet18}
+
+
+@contextmanager
+def mode(model: nn.Module, *, training: bool) -> Iterator[None]:
+    """Training or eval mode inside the block; on leaving, each submodule is in the mode it was in."""
+    before = [(module, module.training) for module in model.modules()]
+    model.train(training)
+    try:
+        yield
+    finally:
+        for module, was_training in before:
+            module.training = was_training
+
+
+def _activation(name: str) -> type[nn.Module]:
+    if name not in ACTIVATIONS:
+        raise ValueError(f"unknown activation {name!r}; expected one of {', '.join(ACTIVATIONS)}")
+    return ACTIVATIONS[name]
+
+
+def _image_shape(task: Task, model: str, at_least: int) -> tuple[int, int, int]:
+    if len(task.shape) != 3 or min(task.shape[1:]) < at_least:
+        raise ValueError(f"{model} takes images (C, H, W) of at least {at_least} x {at_least}; {task.name} has inputs of shape {task.shape}")
+    return task.shape[0], task.shape[1], task.shape[2]
+
+
+def _normalize(task: Task, how: str | float) -> Normalize:
+    """``"none"``, ``"standardize"`` (training mean and standard deviation a channel), or a number to divide by."""
+    if how == "none":
+        return Normalize(torch.zeros(1), torch.ones(1))
+    if how == "standardize":
+        dims = [0, *range(2, task.train.x.ndim)]
+        mean, std = task.train.x.mean(dims, keepdim=True)[0], task.train.x.std(dims, keepdim=True)[0]
+        return Normalize(mean, std.clamp_min(1e-6))
+    if isinstance(how, (int, float)) and not isinstance(how, bool) and how > 0:
+        return Normalize(torch.zeros(1), torch.tensor([float(how)]))
+    raise ValueError(f"normalize is {how!r}; expected 'none', 'standardize' or a positive number to divide by")

@@ -1,0 +1,156 @@
+"""Every figure of the book: one look, colours that colour-blind readers can tell apart, white backgrounds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from torch import Tensor, nn
+
+from . import exact, models
+from .data import Split
+from .evaluation import Score
+
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#444444")  # Okabe & Ito, 2008
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+
+
+def use_style() -> None:
+    """The book's matplotlib settings. Call it once, in a notebook's first cell."""
+    plt.rcParams.update(
+        {
+            "figure.dpi": 110,
+            "figure.facecolor": "white",
+            "savefig.facecolor": "white",
+            "figure.constrained_layout.use": True,
+            "font.size": 10,
+            "axes.titlesize": 10.5,
+            "axes.grid": True,
+            "grid.color": "#e4e4e4",
+            "axes.axisbelow": True,
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "axes.prop_cycle": plt.cycler(color=COLORS),
+            "legend.frameon": False,
+            "image.cmap": "gray",
+            "image.interpolation": "nearest",
+        }
+    )
+
+
+def images(x: Tensor, titles: Sequence[str] | None = None, *, columns: int = 8, size: float = 1.15, bounds: tuple[float, float] = (0.0, 1.0)) -> Figure:
+    """A grid of images (N, C, H, W), each with its title."""
+    rows = -(-len(x) // columns)
+    height = size * (1.25 if titles else 1.0)
+    figure, axes = plt.subplots(rows, min(columns, len(x)), figsize=(size * min(columns, len(x)), height * rows), squeeze=False)
+    for i, axis in enumerate(axes.flat):
+        axis.axis("off")
+        if i < len(x):
+            show(axis, x[i], bounds=bounds)
+            if titles:
+                axis.set_title(titles[i], fontsize=8.5)
+    return figure
+
+
+def show(axis: Axes, image: Tensor, *, bounds: tuple[float, float] = (0.0, 1.0)) -> None:
+    """One image (C, H, W): grey for one channel, colour for three."""
+    array = image.detach().cpu().permute(1, 2, 0).numpy()
+    if array.shape[-1] == 1:
+        axis.imshow(array[..., 0], cmap="gray", vmin=bounds[0], vmax=bounds[1])
+    else:
+        axis.imshow(((array - bounds[0]) / (bounds[1] - bounds[0])).clip(0, 1))
+    axis.axis("off")
+
+
+def show_signed(axis: Axes, image: Tensor, *, limit: float | None = None) -> None:
+    """A signed image (C, H, W), a gradient or a perturbation, summed over channels: orange up, blue down, white zero."""
+    array = image.detach().cpu().sum(0).numpy()
+    limit = limit or float(np.abs(array).max()) or 1.0
+    axis.imshow(array, cmap=plt.cm.PuOr_r, vmin=-limit, vmax=limit)
+    axis.axis("off")
+
+
+def attack_panel(x: Tensor, x_adv: Tensor, before: Sequence[str], after: Sequence[str]) -> Figure:
+    """Three rows of images: clean, perturbation (signed, one scale for all), attacked; titled before and after."""
+    figure, axes = plt.subplots(3, len(x), figsize=(1.25 * len(x), 4.2), squeeze=False)
+    limit = float((x_adv - x).abs().max()) or 1.0
+    for i in range(len(x)):
+        show(axes[0, i], x[i])
+        show_signed(axes[1, i], x_adv[i] - x[i], limit=limit)
+        show(axes[2, i], x_adv[i])
+        axes[0, i].set_title(before[i], fontsize=9)
+        axes[2, i].set_title(after[i], fontsize=9, color=COLORS[1] if before[i] != after[i] else "black")
+    for row, name in enumerate(("clean", "change", "attacked")):
+        axes[row, 0].text(-0.12, 0.5, name, transform=axes[row, 0].transAxes, rotation=90, ha="right", va="center")
+    return figure
+
+
+def robustness(eps: Sequence[float], scores: Mapping[str, Sequence[Score]], *, axis: Axes | None = None, xlabel: str = "eps", chance: float | None = None) -> Axes:
+    """Accuracy under attack against eps, one line a model, with 95 % Wilson intervals as bands."""
+    axis = axis or plt.subplots(figsize=(5.4, 3.4))[1]
+    for i, (name, row) in enumerate(scores.items()):
+        color = COLORS[i % len(COLORS)]
+        axis.plot(eps, [100 * s.rate for s in row], color=color, marker=MARKERS[i % len(MARKERS)], markersize=4, label=name)
+        axis.fill_between(eps, [100 * s.low for s in row], [100 * s.high for s in row], color=color, alpha=0.15, linewidth=0)
+    if chance is not None:
+        axis.axhline(100 * chance, color="#888888", linestyle=":", linewidth=1)
+        axis.text(eps[-1], 100 * chance, "chance", color="#666666", fontsize=8, ha="right", va="bottom")
+    axis.set(xlabel=xlabel, ylabel="correct under attack (%)", ylim=(-3, 103))
+    axis.legend()
+    return axis
+
+
+def curves(histories: Mapping[str, Sequence[float]], *, axis: Axes | None = None, ylabel: str = "loss", xlabel: str = "epoch") -> Axes:
+    """One line a name, over 1, 2, ..."""
+    axis = axis or plt.subplots(figsize=(5.4, 3.0))[1]
+    for i, (name, values) in enumerate(histories.items()):
+        axis.plot(range(1, len(values) + 1), values, color=COLORS[i % len(COLORS)], label=name)
+    axis.set(xlabel=xlabel, ylabel=ylabel)
+    axis.legend()
+    return axis
+
+
+def decision_map(
+    model: nn.Module,
+    split: Split,
+    box: tuple[float, float, float, float],
+    *,
+    axis: Axes | None = None,
+    boundary: bool = True,
+    resolution: int = 300,
+) -> Axes:
+    """Which class the model gives at every point of the plane, the exact boundary (ReLU, one hidden layer) and some data.
+
+    ``box`` is (x1_low, x1_high, x2_low, x2_high). Shading is the probability of class 1.
+    """
+    axis = axis or plt.subplots(figsize=(4.2, 4.2))[1]
+    x1, x2 = torch.linspace(box[0], box[1], resolution), torch.linspace(box[2], box[3], resolution)
+    grid = torch.stack(torch.meshgrid(x1, x2, indexing="xy"), -1).reshape(-1, 2)
+    with torch.no_grad(), models.mode(model, training=False):
+        share = model(grid).softmax(1)[:, 1].reshape(resolution, resolution)
+    colors = plt.matplotlib.colors.LinearSegmentedColormap.from_list("two", ["#9ecae1", "#ffffff", "#f6b48f"])
+    axis.imshow(share, extent=box, origin="lower", cmap=colors, vmin=0, vmax=1, aspect="auto", interpolation="bilinear")
+    if boundary:
+        for segment in exact.boundary(model, box).tolist():
+            axis.plot([segment[0][0], segment[1][0]], [segment[0][1], segment[1][1]], color="black", linewidth=1.2)
+    points(axis, split)
+    axis.set(xlim=box[:2], ylim=box[2:], xlabel="$x_1$", ylabel="$x_2$")
+    axis.grid(False)
+    return axis
+
+
+def points(axis: Axes, split: Split, *, size: float = 9) -> None:
+    """A two-dimensional split as dots: class 0 blue circles, class 1 orange squares."""
+    for label in (0, 1):
+        x = split.x[split.y == label]
+        axis.scatter(x[:, 0], x[:, 1], s=size, color=COLORS[label], marker=MARKERS[label], edgecolor="white", linewidth=0.3, label=f"class {label}", zorder=3)
+
+
+def arrows(axis: Axes, x: Tensor, v: Tensor, *, color: str = "black", length: float = 8.0) -> None:
+    """Directions v (N, 2) at points x (N, 2), all drawn with the same length in data units."""
+    v = torch.nn.functional.normalize(v.detach(), dim=1) * length
+    axis.quiver(x[:, 0], x[:, 1], v[:, 0], v[:, 1], angles="xy", scale_units="xy", scale=1, color=color, width=0.004, zorder=4)

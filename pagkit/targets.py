@@ -1,0 +1,155 @@
+"""Ground-truth gradient directions g(x, c): which way does class c lie from x?
+
+Three heuristics of Ganz, Kawar & Elad (ICML 2023, section 4.1), each ``r - x`` with a representative r of class c:
+one image, the class mean, the nearest neighbour. A :class:`GradientTarget` makes directions when asked,
+for the rows and classes of one batch; nothing of size (N, C, *shape) is ever stored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .data import Task
+
+CHUNK = 1024  # rows whose distances to one class are held at a time
+
+
+@dataclass(frozen=True)
+class GradientTarget:
+    """A callable (index (B,), x (B, *shape), classes (B, k)) -> directions (B, k, *shape).
+
+    ``index`` is each row's position in ``task.train``, or -1 for inputs that are not in it. ``x`` are the
+    inputs themselves, before any augmentation: crop and flip are linear, so the direction is made on the
+    clean input and moved together with it.
+    """
+
+    name: str
+    representative: Callable[[Tensor, Tensor, Tensor], Tensor]  # same arguments -> r (B, k, *shape)
+
+    def __call__(self, index: Tensor, x: Tensor, classes: Tensor) -> Tensor:
+        if not len(index) == len(x) == len(classes) or classes.ndim != 2:
+            raise ValueError(
+                f"index, x and classes have shapes {tuple(index.shape)}, {tuple(x.shape)}, {tuple(classes.shape)}; "
+                "expected (B,), (B, *shape), (B, k)"
+            )
+        return self.representative(index, x, classes) - x[:, None]
+
+
+def one_image(task: Task, *, generator: torch.Generator | None = None) -> GradientTarget:
+    """``r_c - x`` with one training image r_c a class, drawn with ``generator`` (default: seed 0).
+
+    Raises:
+        ValueError: a class without training examples.
+    """
+    generator = generator or torch.Generator().manual_seed(0)
+    picks = [rows[torch.randint(len(rows), (), generator=generator)] for rows in _rows_by_class(task)]
+    return _fixed("one_image", task.train.x[torch.stack(picks)])
+
+
+def class_mean(task: Task, *, scale: float = 1.0) -> GradientTarget:
+    """``scale * m_c - x`` with m_c the mean training input of class c.
+
+    A scale above 1 gives the blurred mean the norm of a real image. It turns the direction, since only m_c is scaled.
+
+    Raises:
+        ValueError: a scale that is not positive, or a class without training examples.
+    """
+    if not scale > 0:
+        raise ValueError(f"scale is {scale}; expected a positive number")
+    return _fixed("class_mean", scale * torch.stack([task.train.x[rows].mean(0) for rows in _rows_by_class(task)]))
+
+
+def nearest_neighbor(task: Task, *, per_class: int | None = None) -> GradientTarget:
+    """``r - x`` with r the training example of class c nearest to x in L2, x itself excluded.
+
+    Args:
+        task: its training split supplies the neighbours; their indices (N, C) are found once, in chunks.
+        per_class: look only among the first ``per_class`` examples of each class (default: among all).
+
+    Raises:
+        ValueError: ``per_class`` below 1, or a class with fewer than two candidates.
+    """
+    if per_class is not None and per_class < 1:
+        raise ValueError(f"per_class is {per_class}; expected at least 1")
+    candidates = [rows[:per_class] for rows in _rows_by_class(task)]
+    for name, rows in zip(task.classes, candidates, strict=True):
+        if len(rows) < 2:
+            raise ValueError(f"class {name!r} has {len(rows)} candidate; expected at least 2, since a point is not its own neighbour")
+    pool = task.train.x
+    nearest = _nearest(torch.arange(len(pool)), pool, candidates, pool)
+
+    def representative(index: Tensor, x: Tensor, classes: Tensor) -> Tensor:
+        index, found = index.cpu(), torch.empty(len(x), len(candidates), dtype=torch.int64)
+        known = index >= 0
+        found[known] = nearest[index[known]]
+        if not known.all():
+            found[~known] = _nearest(index[~known], x[(~known).to(x.device)].cpu(), candidates, pool)
+        return pool[found.gather(1, classes.cpu())].to(x)
+
+    return GradientTarget("nearest_neighbor", representative)
+
+
+TARGETS = {"one_image": one_image, "class_mean": class_mean, "nearest_neighbor": nearest_neighbor}
+
+
+def build(name: str, task: Task, **options: object) -> GradientTarget:
+    """A gradient target by name, as recipes spell it; ``seed`` stands for the generator of ``one_image``.
+
+    Raises:
+        ValueError: unknown name or option.
+    """
+    if name not in TARGETS:
+        raise ValueError(f"unknown gradient target {name!r}; expected one of {', '.join(TARGETS)}")
+    known = {"one_image": "seed", "class_mean": "scale", "nearest_neighbor": "per_class"}[name]
+    if unknown := sorted(set(options) - {known}):
+        raise ValueError(f"unknown option {unknown[0]!r} for gradient target {name!r}; expected {known}")
+    if "seed" in options:
+        options = {"generator": torch.Generator().manual_seed(int(str(options["seed"])))}
+    return TARGETS[name](task, **options)  # type: ignore[arg-type]
+
+
+def sample_classes(rows: int, classes: int, k: int | None, generator: torch.Generator | None = None) -> Tensor:
+    """``k`` distinct classes for each row, uniformly (rows, k); all of them in order when ``k`` is None.
+
+    Raises:
+        ValueError: k outside [1, classes].
+    """
+    if k is None or k == classes:
+        return torch.arange(classes).expand(rows, classes)
+    if not 1 <= k <= classes:
+        raise ValueError(f"k is {k}; expected 1 to {classes} classes")
+    return torch.rand(rows, classes, generator=generator).argsort(1)[:, :k]
+
+
+def _fixed(name: str, images: Tensor) -> GradientTarget:
+    """The same representatives (C, *shape) for every x."""
+    return GradientTarget(name, lambda index, x, classes: images.to(x)[classes.to(x.device)])
+
+
+def _rows_by_class(task: Task) -> list[Tensor]:
+    rows = [(task.train.y == label).nonzero().flatten() for label in range(len(task.classes))]
+    for name, found in zip(task.classes, rows, strict=True):
+        if len(found) == 0:
+            raise ValueError(f"class {name!r} has no training examples; expected at least one")
+    return rows
+
+
+def _nearest(index: Tensor, x: Tensor, candidates: list[Tensor], pool: Tensor) -> Tensor:
+    """Positions in ``pool`` of the nearest candidate of each class (N, C), rows' own positions excluded.
+
+    In a few dimensions distances are taken directly: the matrix-product form loses digits there.
+    """
+    mode = "donot_use_mm_for_euclid_dist" if x[0].numel() <= 16 else "use_mm_for_euclid_dist"
+    nearest = torch.empty(len(x), len(candidates), dtype=torch.int64)
+    for label, rows in enumerate(candidates):
+        others = pool[rows].flatten(1)
+        for start in range(0, len(x), CHUNK):
+            part = slice(start, start + CHUNK)
+            distance = torch.cdist(x[part].flatten(1), others, compute_mode=mode)
+            distance[index[part, None] == rows] = torch.inf
+            nearest[part, label] = rows[distance.argmin(1)]
+    return nearest

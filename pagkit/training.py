@@ -1,0 +1,274 @@
+"""Training by recipe: standard, adversarial, PAG."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from importlib import resources
+from pathlib import Path
+from typing import Any, NoReturn
+
+import torch
+import yaml
+from torch import Tensor, nn
+from torch.nn import functional as F
+from tqdm.auto import tqdm
+
+from . import attacks, losses, models, targets
+from .data import Split, Task
+
+METHODS = ("standard", "adversarial", "pag")
+OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
+    "adam": torch.optim.Adam,
+    "adamw": torch.optim.AdamW,
+    "sgd": lambda params, **options: torch.optim.SGD(params, momentum=0.9, **options),
+}
+SCHEDULES: dict[str, Callable[[float], float]] = {  # share of training done -> share of the learning rate
+    "constant": lambda p: 1.0,
+    "linear": lambda p: 1.0 - p,
+    "cosine": lambda p: 0.5 * (1 + math.cos(math.pi * p)),
+    "one-cycle": lambda p: min(p / 0.2, (1 - p) / 0.8),
+}
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that defines an experiment, one YAML file each in ``pagkit/recipes``.
+
+    ``task`` and ``data`` go to :func:`pagkit.data.load`, ``model`` and ``model_options`` to
+    :func:`pagkit.models.build`, ``target`` and ``target_options`` to :func:`pagkit.targets.build`;
+    ``metrics`` maps names such as ``pgd-l2-0.5`` to options of the attack. A ``data`` entry without a
+    ``seed`` takes the run's seed: the toy is then drawn anew for each run.
+    """
+
+    name: str
+    task: str
+    model: str
+    method: str
+    epochs: int
+    lr: float
+    description: str = ""
+    seed: int = 0
+    data: dict[str, Any] = field(default_factory=dict)
+    model_options: dict[str, Any] = field(default_factory=dict)
+    batch_size: int = 128
+    optimizer: str = "adam"
+    schedule: str = "constant"
+    weight_decay: float = 0.0
+    crop: int = 0  # pixels of random shift, images only
+    flip: bool = False  # random horizontal flip, images only
+    # PAG
+    target: str | None = None
+    target_options: dict[str, Any] = field(default_factory=dict)
+    weight: float = 0.0  # lambda
+    of: str = "log_prob"
+    classes_per_image: int | None = None  # None: all
+    ramp: tuple[float, float] = (0.0, 0.0)  # lambda rises from 0 to its full value between these shares of training
+    # adversarial
+    norm: str = "l2"
+    eps: float = 0.0
+    steps: int = 7
+    metrics: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for key, value, known in (
+            ("method", self.method, METHODS),
+            ("optimizer", self.optimizer, OPTIMIZERS),
+            ("schedule", self.schedule, SCHEDULES),
+        ):
+            if value not in known:
+                raise ValueError(f"recipe {self.name!r}: unknown {key} {value!r}; expected one of {', '.join(known)}")
+        for key, low in (("epochs", 1), ("batch_size", 1), ("steps", 1), ("crop", 0), ("weight", 0), ("eps", 0), ("weight_decay", 0)):
+            if not getattr(self, key) >= low:
+                raise ValueError(f"recipe {self.name!r}: {key} is {getattr(self, key)}; expected at least {low}")
+        if not self.lr > 0:
+            raise ValueError(f"recipe {self.name!r}: lr is {self.lr}; expected a positive number")
+        object.__setattr__(self, "ramp", tuple(self.ramp))
+        if len(self.ramp) != 2 or not 0 <= self.ramp[0] <= self.ramp[1] <= 1:
+            raise ValueError(f"recipe {self.name!r}: ramp is {self.ramp}; expected two shares 0 <= start <= end <= 1")
+        if (self.method == "pag") != (self.target is not None):
+            raise ValueError(f"recipe {self.name!r}: method {self.method!r} with target {self.target!r}; method 'pag' and a target go together")
+
+    @classmethod
+    def load(cls, name: str | Path) -> Recipe:
+        """A recipe by name, or from a YAML file when ``name`` ends in .yaml.
+
+        Raises:
+            ValueError: unknown name, key or value; a required key missing; not a YAML mapping.
+        """
+        path = Path(name) if str(name).endswith(".yaml") else Path(str(resources.files("pagkit"))) / "recipes" / f"{name}.yaml"
+        if not path.is_file():
+            raise ValueError(f"unknown recipe {str(name)!r}; expected a .yaml file or one of {', '.join(recipe_names())}")
+        try:
+            entries = yaml.safe_load(path.read_text())
+        except yaml.YAMLError as error:
+            raise ValueError(f"{path.name} is not valid YAML: {error}") from error
+        if not isinstance(entries, dict):
+            raise ValueError(f"{path.name} holds {type(entries).__name__}; expected a mapping of recipe keys")
+        entries.setdefault("name", path.stem)
+        known = {f.name: f for f in dataclasses.fields(cls)}
+        if unknown := sorted(set(entries) - set(known)):
+            raise ValueError(f"{path.name}: unknown key {unknown[0]!r}; expected some of {', '.join(known)}")
+        required = [key for key, f in known.items() if f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING]
+        if missing := [key for key in required if key not in entries]:
+            raise ValueError(f"{path.name}: key {missing[0]!r} is missing")
+        return cls(**entries)
+
+
+def recipe_names() -> list[str]:
+    """Names of the recipes that come with the library."""
+    return sorted(p.stem for p in (Path(str(resources.files("pagkit"))) / "recipes").glob("*.yaml"))
+
+
+@dataclass
+class History:
+    """One entry an epoch: mean loss (total), cross-entropy, alignment (nan where PAG was off), last lr and weight; and the wall time in seconds."""
+
+    total: list[float] = field(default_factory=list)
+    cross_entropy: list[float] = field(default_factory=list)
+    alignment: list[float] = field(default_factory=list)
+    lr: list[float] = field(default_factory=list)
+    weight: list[float] = field(default_factory=list)
+    seconds: float = 0.0
+
+
+class TrainingDiverged(RuntimeError):
+    """The loss became nan or infinite. The model holds the weights of the end of the last good epoch."""
+
+
+def fit(
+    model: nn.Module,
+    task: Task,
+    recipe: Recipe,
+    *,
+    target: targets.GradientTarget | None = None,
+    progress: bool = True,
+) -> History:
+    """Train ``model`` in place on ``task.train``, on the device its parameters are on.
+
+    Args:
+        model: as from :func:`pagkit.models.build`. Its mode is left as found.
+        task: the data.
+        recipe: method, optimizer, schedules; ``recipe.seed`` decides the order of the batches and all other draws.
+        target: gradient directions for method ``"pag"``; default: built from ``recipe.target``.
+        progress: show a bar.
+
+    Returns:
+        :class:`History`. Same seed and thread count: the same weights, bit for bit.
+
+    Raises:
+        ValueError: an empty training split; crop or flip on inputs that are not images.
+        TrainingDiverged: a loss that is not finite; says at which step, and restores the last good epoch's weights.
+    """
+    if len(task.train) == 0:
+        raise ValueError(f"the training split of {task.name} is empty")
+    if (recipe.crop or recipe.flip) and len(task.shape) != 3:
+        raise ValueError(f"crop and flip need images (C, H, W); {task.name} has inputs of shape {task.shape}")
+    if recipe.method == "pag" and target is None:
+        target = targets.build(str(recipe.target), task, **recipe.target_options)
+    started = time.perf_counter()
+    device = next(model.parameters()).device
+    train = task.train.to(device)
+    generator = torch.Generator().manual_seed(recipe.seed)
+    optimizer = OPTIMIZERS[recipe.optimizer](model.parameters(), lr=recipe.lr, weight_decay=recipe.weight_decay)
+    batches = math.ceil(len(train) / recipe.batch_size)
+    history, done, good = History(), 0, _snapshot(model)
+    with models.mode(model, training=True):
+        bar = tqdm(range(recipe.epochs), desc=recipe.name, unit="epoch", disable=not progress, delay=2)
+        for epoch in bar:
+            sums = torch.zeros(3)
+            for rows in torch.randperm(len(train), generator=generator).split(recipe.batch_size):
+                share = done / (batches * recipe.epochs)
+                optimizer.param_groups[0]["lr"] = recipe.lr * SCHEDULES[recipe.schedule](share)
+                weight = recipe.weight * _ramp(share, recipe.ramp)
+                loss = _loss(model, task, recipe, target, train, rows, weight, generator)
+                done += 1
+                if not torch.isfinite(loss.total):
+                    _give_up(model, good, f"the loss became {loss.total.item()}", done, epoch)
+                optimizer.zero_grad(set_to_none=True)
+                loss.total.backward()
+                optimizer.step()
+                sums += len(rows) * torch.stack([part.detach().cpu() for part in loss])
+            if not all(p.isfinite().all() for p in model.parameters()):
+                _give_up(model, good, "a weight became nan or infinite", done, epoch)
+            good = _snapshot(model)
+            means = (sums / len(train)).tolist()
+            for name, value in zip(losses.PAGLoss._fields, means, strict=True):
+                getattr(history, name).append(value)
+            history.lr.append(optimizer.param_groups[0]["lr"])
+            history.weight.append(weight)
+            bar.set_postfix(loss=f"{means[0]:.3f}")
+    optimizer.zero_grad(set_to_none=True)
+    history.seconds = time.perf_counter() - started
+    return history
+
+
+def _loss(
+    model: nn.Module,
+    task: Task,
+    recipe: Recipe,
+    target: targets.GradientTarget | None,
+    train: Split,
+    rows: Tensor,
+    weight: float,
+    generator: torch.Generator,
+) -> losses.PAGLoss:
+    """The recipe's loss on some rows of the training split."""
+    where = rows.to(train.x.device)
+    x, y, directions = train.x[where], train.y[where], None
+    if target is not None and weight > 0:
+        classes = targets.sample_classes(len(rows), len(task.classes), recipe.classes_per_image, generator).to(x.device)
+        directions = target(rows, x, classes)
+    x, directions = augment(x, directions, crop=recipe.crop, flip=recipe.flip, generator=generator)
+    if directions is not None:
+        return losses.pag_loss(model, x, y, directions, classes, weight=weight, of=recipe.of)
+    if recipe.method == "adversarial":
+        threat = attacks.Threat(recipe.norm, recipe.eps, task.bounds)
+        x = attacks.pgd(model, x, y, threat, steps=recipe.steps, keep="last", generator=generator)
+    cross_entropy = F.cross_entropy(model(x), y)
+    return losses.PAGLoss(cross_entropy, cross_entropy, torch.full_like(cross_entropy, torch.nan))
+
+
+def augment(
+    x: Tensor, directions: Tensor | None, *, crop: int, flip: bool, generator: torch.Generator
+) -> tuple[Tensor, Tensor | None]:
+    """Shift each image by up to ``crop`` pixels (zeros move in) and flip it with probability one half.
+
+    Both are linear, so directions (B, k, C, H, W) are moved by the same draw: the direction of the moved
+    image is the moved direction. x is (B, C, H, W).
+    """
+    if not crop and not flip:
+        return x, directions
+    stack = x[:, None] if directions is None else torch.cat([x[:, None], directions], dim=1)
+    size, (height, width) = len(x), x.shape[-2:]
+    if flip:
+        flipped = (torch.rand(size, generator=generator) < 0.5).to(x.device)
+        stack = torch.where(flipped.view(-1, 1, 1, 1, 1), stack.flip(-1), stack)
+    if crop:
+        padded = F.pad(stack, (crop, crop, crop, crop))
+        top, left = (torch.randint(2 * crop + 1, (2, size), generator=generator)).to(x.device)
+        down = top[:, None] + torch.arange(height, device=x.device)
+        right = left[:, None] + torch.arange(width, device=x.device)
+        stack = padded[torch.arange(size, device=x.device)[:, None, None], :, :, down[:, :, None], right[:, None, :]]
+        stack = stack.permute(0, 3, 4, 1, 2)
+    return stack[:, 0], None if directions is None else stack[:, 1:]
+
+
+def _ramp(share: float, ramp: tuple[float, float]) -> float:
+    start, end = ramp
+    if share >= end:
+        return 1.0
+    return 0.0 if share <= start else (share - start) / (end - start)
+
+
+def _give_up(model: nn.Module, good: dict[str, Tensor], what: str, step: int, epoch: int) -> NoReturn:
+    model.load_state_dict(good)
+    held = f"those of the end of epoch {epoch}" if epoch else "the initial ones"
+    raise TrainingDiverged(f"{what} at step {step} (epoch {epoch + 1}); the model's weights are {held}")
+
+
+def _snapshot(model: nn.Module) -> dict[str, Tensor]:
+    return {name: value.detach().clone() for name, value in model.state_dict().items()}
