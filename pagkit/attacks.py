@@ -59,14 +59,15 @@ class Threat:
         if self.norm == "linf":
             noise = torch.rand(x.shape, generator=generator, dtype=x.dtype, device=device) * 2 - 1
         else:
-            noise = _unit(torch.randn(x.shape, generator=generator, dtype=x.dtype, device=device))
+            noise = torch.randn(x.shape, generator=generator, dtype=x.dtype, device=device)
+            noise = unit(noise.flatten(1)).view_as(noise)
             u = torch.rand(len(x), generator=generator, dtype=x.dtype, device=device)
             noise = noise * _per_row(u ** (1 / x[0].numel()), x)
         return self.project(x + self.eps * noise.to(x.device), x)
 
     def step(self, x: Tensor, gradient: Tensor, size: float) -> Tensor:
         """Move ``size`` along the steepest ascent direction of this norm. A zero gradient takes no step."""
-        return x + size * (gradient.sign() if self.norm == "linf" else _unit(gradient))
+        return x + size * (gradient.sign() if self.norm == "linf" else unit(gradient.flatten(1)).view_as(x))
 
     def project(self, x_adv: Tensor, x: Tensor) -> Tensor:
         """The nearest point to x_adv in the ball around x, then in the bounds (which keeps it in the ball)."""
@@ -245,10 +246,15 @@ def _per_row(value: Tensor, x: Tensor) -> Tensor:
     return value.view(-1, *[1] * (x.ndim - 1))
 
 
-def _unit(v: Tensor) -> Tensor:
-    """Each row divided by its L2 norm; rows of zeros stay zero. Scaled first, so that tiny rows do not underflow."""
-    v = v / _per_row(v.flatten(1).abs().amax(1).clamp_min(torch.finfo(v.dtype).tiny), v)
-    return v / _per_row(torch.linalg.vector_norm(v.flatten(1), dim=1).clamp_min(torch.finfo(v.dtype).tiny), v)
+def unit(v: Tensor) -> Tensor:
+    """v divided by its L2 norm along the last axis; zeros stay zeros, and tiny vectors keep their direction.
+
+    Differentiable everywhere: at zero the gradient is passed on as it is.
+    """
+    largest = v.detach().abs().amax(-1, keepdim=True)
+    v = v / torch.where(largest > 0, largest, 1)  # first, so that squares neither underflow nor overflow
+    norm = torch.linalg.vector_norm(v, dim=-1, keepdim=True)
+    return v / torch.where(norm > 0, norm, 1)
 
 
 @contextmanager

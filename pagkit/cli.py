@@ -6,7 +6,6 @@ import argparse
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from . import __version__, data, evaluation, models, results, training
@@ -60,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(args: argparse.Namespace) -> int:
-    recipe = replace(training.Recipe.load(args.recipe), seed=args.seed)
+    recipe = training.Recipe.load(args.recipe, seed=args.seed)
     out = Path(args.out or Path("runs") / f"{recipe.name}-seed{args.seed}")
     result = run(recipe, out=out, folder=args.data, progress=sys.stderr.isatty())
     print(f"{result.recipe}, seed {result.seed}, on {result.provenance['data']}")

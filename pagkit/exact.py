@@ -136,15 +136,15 @@ def _cells(w1: Tensor, b1: Tensor) -> Tensor:
         along = torch.stack([-w1[i, 1], w1[i, 0]]) / norm[i]
         speed, height = w1 @ along, w1 @ start + b1  # unit h at start + t along: speed t + height
         same = (speed.abs() <= 1e-12 * norm) & (height.abs() <= 1e-12 * (norm * start.norm() + b1.abs()))  # i, and copies of it
-        facing = (w1 @ w1[i] > 0).double()
+        alike = w1 @ w1[i] > 0  # copies that face the same way
         crossing = ~same
         cuts = (-height / speed)[crossing & (speed != 0)].sort().values
         span = 1 + cuts.abs().max() if len(cuts) else torch.tensor(1.0, dtype=torch.float64)
         ends = torch.cat([(cuts[:1] - span), cuts, (cuts[-1:] + span)]) if len(cuts) else torch.stack([-span, span])
         middle = (ends[1:] + ends[:-1]) / 2
         pattern = (middle[:, None] * speed + height > 0).double()
-        for side in (0.0, 1.0):
-            pattern[:, same] = torch.where(facing[same] > 0, side, 1 - side)
+        for side in (False, True):
+            pattern[:, same] = (alike[same] == side).double()
             patterns.append(pattern.clone())
     return torch.unique(torch.cat(patterns), dim=0)
 

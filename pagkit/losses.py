@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .attacks import log_odds
+from .attacks import log_odds, unit
 
 GRADIENTS = ("log_prob", "logit")
 
@@ -101,11 +101,4 @@ def input_gradients(
 
 def cosine(a: Tensor, b: Tensor) -> Tensor:
     """Cosine of a and b (B, k, *shape) over all but the first two axes, (B, k); 0 where either is zero."""
-    return (_unit(a.flatten(2)) * _unit(b.flatten(2))).sum(-1)
-
-
-def _unit(v: Tensor) -> Tensor:
-    """v over its norm along the last axis. The largest entry is divided out first: tiny gradients keep their direction."""
-    tiny = torch.finfo(v.dtype).tiny
-    v = v / v.detach().abs().amax(-1, keepdim=True).clamp_min(tiny)
-    return v / torch.linalg.vector_norm(v, dim=-1, keepdim=True).clamp_min(tiny)
+    return (unit(a.flatten(2)) * unit(b.flatten(2))).sum(-1)

@@ -10,6 +10,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import os
 import platform
@@ -104,6 +105,70 @@ def column(results: Iterable[Result], recipe: str, metric: str) -> list[int]:
 def summary(counts: Sequence[int]) -> str:
     """``median (lowest-highest)`` of some counts."""
     return f"{statistics.median(counts):g} ({min(counts)}-{max(counts)})"
+
+
+@dataclass(frozen=True)
+class Table:
+    """Cells of text under a header; printed as columns, shown by Jupyter as an HTML table."""
+
+    caption: str
+    header: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+    def __str__(self) -> str:
+        lines = [self.header, *self.rows]
+        widths = [max(map(len, cells)) for cells in zip(*lines, strict=True)]
+        texts = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines]
+        return "\n".join([self.caption, *texts])
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        caption, header, *rows = ([html.escape(cell) for cell in line] for line in ((self.caption,), self.header, *self.rows))
+        head = "".join(f'<th scope="col">{cell}</th>' for cell in header)
+        body = [f'<tr><th scope="row">{row[0]}</th>' + "".join(f"<td>{cell}</td>" for cell in row[1:]) + "</tr>" for row in rows]
+        lines = ["<table>", '<caption style="color: inherit; text-align: left">' + caption[0] + "</caption>", f"<thead><tr>{head}</tr></thead>", "<tbody>", *body, "</tbody>", "</table>"]
+        return "\n".join(lines)
+
+
+def leaderboard(results: Sequence[Result], task: str) -> Table:
+    """Correct counts on one task: a row a recipe, a column a metric, ``median (lowest-highest)`` over the seeds.
+
+    Raises:
+        ValueError: no result of the task; runs of one recipe that differ in their metrics or in the number of examples.
+    """
+    chosen = [r for r in results if r.task == task]
+    if not chosen:
+        raise ValueError(f"no result of task {task!r}; found {', '.join(sorted({r.task for r in results})) or 'none'}")
+    metrics = sorted({m for r in chosen for m in r.metrics}, key=lambda m: (m != "clean", parse_metric(m)))
+    rows = []
+    for recipe in sorted({r.recipe for r in chosen}):
+        runs = [r for r in chosen if r.recipe == recipe]
+        if len({(tuple(r.metrics), tuple(s.total for s in r.metrics.values())) for r in runs}) > 1:
+            raise ValueError(f"the runs of recipe {recipe!r} differ in their metrics or totals; expected the same in each")
+        counts = {m: column(runs, recipe, m) for m in runs[0].metrics}
+        cells = [(summary(counts[m]) if len(runs) > 1 else str(counts[m][0])) if m in counts else "" for m in metrics]
+        totals = sorted({s.total for s in runs[0].metrics.values()})
+        rows.append((recipe, str(len(runs)), "/".join(map(str, totals)), *cells))
+    return Table(task, ("recipe", "seeds", "examples", *metrics), tuple(rows))
+
+
+def origins(results: Sequence[Result]) -> Table:
+    """Where the numbers come from: a row a recipe; what differs between its seeds is listed, times are medians in seconds."""
+
+    def versions(r: Result) -> str:
+        return ", ".join(f"{name} {version}" for name, version in r.provenance["versions"].items())
+
+    rows = []
+    for recipe in sorted({r.recipe for r in results}):
+        runs = [r for r in results if r.recipe == recipe]
+        seconds = [statistics.median(r.provenance[f"{part}_seconds"] for r in runs) for part in ("train", "evaluate")]
+        told = [[str(r.provenance[key]) for r in runs] for key in ("data", "hardware", "threads", "commit")]
+        told.append([versions(r) for r in runs])
+        seeds = ", ".join(str(r.seed) for r in runs)
+        rows.append((recipe, seeds, *("; ".join(dict.fromkeys(t)) for t in told), *(f"{s:.1f}" for s in seconds)))
+    header = ("recipe", "seeds", "data", "hardware", "threads", "commit", "versions", "train (s)", "evaluate (s)")
+    return Table("provenance", header, tuple(rows))
 
 
 def provenance(task: Task, *, train_seconds: float, evaluate_seconds: float) -> dict[str, Any]:

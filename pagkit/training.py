@@ -20,6 +20,7 @@ from tqdm.auto import tqdm
 from . import attacks, losses, models, targets
 from .data import Split, Task
 
+KINDS = {"int": int, "float": float, "str": str, "bool": bool, "None": type(None), "dict[str, Any]": dict}
 METHODS = ("standard", "adversarial", "pag")
 OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
     "adam": torch.optim.Adam,
@@ -74,6 +75,13 @@ class Recipe:
     metrics: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        for f in dataclasses.fields(self):
+            value, kinds = getattr(self, f.name), [KINDS[kind] for kind in str(f.type).split(" | ") if kind in KINDS]
+            if float in kinds and type(value) is int:
+                object.__setattr__(self, f.name, value := float(value))
+            if kinds and (not isinstance(value, tuple(kinds)) or isinstance(value, bool) != (bool in kinds)):
+                hint = "; YAML reads 1.0e-3 as a number, and 1e-3 as text" if float in kinds else ""
+                raise ValueError(f"recipe {self.name!r}: {f.name} is {value!r}; expected {f.type}{hint}")
         for key, value, known in (
             ("method", self.method, METHODS),
             ("optimizer", self.optimizer, OPTIMIZERS),
@@ -93,8 +101,8 @@ class Recipe:
             raise ValueError(f"recipe {self.name!r}: method {self.method!r} with target {self.target!r}; method 'pag' and a target go together")
 
     @classmethod
-    def load(cls, name: str | Path) -> Recipe:
-        """A recipe by name, or from a YAML file when ``name`` ends in .yaml.
+    def load(cls, name: str | Path, **changes: Any) -> Recipe:
+        """A recipe by name, or from a YAML file when ``name`` ends in .yaml; ``changes`` replace single keys.
 
         Raises:
             ValueError: unknown name, key or value; a required key missing; not a YAML mapping.
@@ -108,7 +116,7 @@ class Recipe:
             raise ValueError(f"{path.name} is not valid YAML: {error}") from error
         if not isinstance(entries, dict):
             raise ValueError(f"{path.name} holds {type(entries).__name__}; expected a mapping of recipe keys")
-        entries.setdefault("name", path.stem)
+        entries = {"name": path.stem, **entries, **changes}
         known = {f.name: f for f in dataclasses.fields(cls)}
         if unknown := sorted(set(entries) - set(known)):
             raise ValueError(f"{path.name}: unknown key {unknown[0]!r}; expected some of {', '.join(known)}")

@@ -1,0 +1,47 @@
+"""Shared by the tests of the library: small tasks, and one digits CNN trained once a session."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from pagkit import data, models, training
+from pagkit.data import Split, Task
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def digits() -> Task:
+    return data.load("digits")
+
+
+@pytest.fixture(scope="session")
+def toy() -> Task:
+    return data.load("three-modes", train_per_class=300, test_per_class=60)
+
+
+@pytest.fixture(scope="session")
+def digits_cnn(digits: Task) -> nn.Module:
+    """The book's standard digits classifier, after a third of its epochs."""
+    recipe = training.Recipe.load("digits-standard", epochs=20)
+    model = models.build(recipe.model, digits, seed=0, **recipe.model_options)
+    training.fit(model, digits, recipe, progress=False)
+    return model
+
+
+@pytest.fixture
+def linear() -> nn.Module:
+    """Two classes on the plane, z_1 - z_0 = 2 (3 x1 + 4 x2 - 5): the boundary is |3 x1 + 4 x2 - 5| / 5 away."""
+    layer = nn.Linear(2, 2)
+    with torch.no_grad():
+        layer.weight.copy_(torch.tensor([[-3.0, -4.0], [3.0, 4.0]]))
+        layer.bias.copy_(torch.tensor([5.0, -5.0]))
+    return layer
+
+
+def make_task(x: torch.Tensor, y: torch.Tensor, classes: int, bounds: tuple[float, float] = (-math.inf, math.inf)) -> Task:
+    return Task("made", tuple(map(str, range(classes))), bounds, Split(x, y), Split(x, y))

@@ -1,0 +1,169 @@
+"""What a notebook of the book must look like. A rule takes a notebook and returns what is wrong with it."""
+
+import re
+from collections.abc import Iterator
+
+import nbformat
+from nbformat import NotebookNode
+
+MAX_BYTES = 1_500_000
+MAX_LINES, MAX_COLUMNS = 25, 88
+HEADINGS = [
+    "## The idea in words",
+    "## The idea in mathematics",
+    "## The idea in code",
+    "## Take-aways",
+    "## Exercises",
+    "## What next",
+]
+CARD = ["**You will learn**", "**You need**", "**Time**"]
+ABSOLUTE_PATH = re.compile(r"(?<![\w.:/<)\]$}-])/[A-Za-z][\w.-]*/[\w.-]+|\b[A-Z]:\\\w+")
+EXERCISE = re.compile(r"\{exercise\}[^\n]*\n(?::\w+:[^\n]*\n)*?:label: (\S+)")
+SOLUTION = re.compile(r"\{solution-start\} (\S+)\n(?P<options>(?::\w+:[^\n]*\n)*)")
+
+
+def code_cells(nb: NotebookNode) -> list[NotebookNode]:
+    return [cell for cell in nb.cells if cell.cell_type == "code"]
+
+
+def markdown(nb: NotebookNode) -> str:
+    return "\n\n".join(cell.source for cell in nb.cells if cell.cell_type == "markdown")
+
+
+def outputs(nb: NotebookNode) -> Iterator[tuple[NotebookNode, NotebookNode]]:
+    """Every (cell, output) of the notebook."""
+    return ((cell, output) for cell in code_cells(nb) for output in cell.outputs)
+
+
+def texts(output: NotebookNode) -> list[str]:
+    """The texts of one output: a stream, or the text parts of a display."""
+    return [output.get("text", ""), *(v for k, v in output.get("data", {}).items() if k.startswith("text/"))]
+
+
+# Rules for every notebook.
+
+
+def executed_in_order(nb: NotebookNode) -> list[str]:
+    counts = [cell.execution_count for cell in code_cells(nb)]
+    if counts == list(range(1, len(counts) + 1)):
+        return []
+    return [f"execution counts are {counts}, not 1 to {len(counts)}: run `make notebooks`"]
+
+
+def python3_kernel(nb: NotebookNode) -> list[str]:
+    name = nb.metadata.get("kernelspec", {}).get("name")
+    return [] if name == "python3" else [f"the kernel is {name!r}, not 'python3'"]
+
+
+def no_error_or_stderr(nb: NotebookNode) -> list[str]:
+    bad = {cell.id for cell, o in outputs(nb) if o.output_type == "error" or o.get("name") == "stderr"}
+    return [f"cell {name} stores an error or what it wrote to stderr" for name in sorted(bad)]
+
+
+def no_svg(nb: NotebookNode) -> list[str]:
+    return [f"cell {cell.id} stores an SVG: use PNG" for cell, o in outputs(nb) if "image/svg+xml" in o.get("data", {})]
+
+
+def small(nb: NotebookNode) -> list[str]:
+    size = len(nbformat.writes(nb).encode())
+    return [] if size <= MAX_BYTES else [f"{size} bytes; at most {MAX_BYTES}: draw fewer or smaller figures"]
+
+
+def no_absolute_path(nb: NotebookNode) -> list[str]:
+    found = [(cell, cell.source) for cell in nb.cells]
+    found += [(cell, text) for cell, output in outputs(nb) for text in texts(output)]
+    return [f"cell {cell.id} names the path {m[0]!r}" for cell, text in found if (m := ABSOLUTE_PATH.search(text))]
+
+
+def short_cells(nb: NotebookNode) -> list[str]:
+    problems = []
+    for cell in code_cells(nb):
+        lines = cell.source.splitlines()
+        if len(lines) > MAX_LINES:
+            problems.append(f"cell {cell.id} has {len(lines)} lines; at most {MAX_LINES}")
+        if (width := max(map(len, lines), default=0)) > MAX_COLUMNS:
+            problems.append(f"cell {cell.id} has a line of {width} characters; at most {MAX_COLUMNS}")
+        if cell.source.rstrip().endswith(";"):
+            problems.append(f"cell {cell.id} ends in a semicolon; write _ = f() instead")
+    return problems
+
+
+def images_have_alt_text(nb: NotebookNode) -> list[str]:
+    bare = {
+        cell.id
+        for cell, output in outputs(nb)
+        if any(kind.startswith("image/") for kind in output.get("data", {}))
+        and not cell.metadata.get("mystnb", {}).get("image", {}).get("alt", "").strip()
+    }
+    return [f'cell {name} draws without {{"mystnb": {{"image": {{"alt": ...}}}}}} in its metadata' for name in sorted(bare)]
+
+
+def unique_ids(nb: NotebookNode) -> list[str]:
+    ids = [cell.get("id") for cell in nb.cells]
+    twice = sorted({str(name) for name in ids if ids.count(name) > 1 or not name})
+    return [f"cell ids missing or used twice: {', '.join(twice)}"] if twice else []
+
+
+# Rules for chapters: the template, scripts/chapter_template.ipynb.
+
+
+def opens_with_card(nb: NotebookNode) -> list[str]:
+    first = nb.cells[0].source
+    wanted = [":class: chapter-card", *CARD]
+    problems = [f"the first cell has no {text!r}" for text in wanted if text not in first]
+    if not re.search(r"^# \d+\. \S", first, flags=re.M):
+        problems.append("the first cell has no title of the form '# 3. Name'")
+    return problems
+
+
+def headings_in_order(nb: NotebookNode) -> list[str]:
+    found = re.findall(r"^## .*$", markdown(nb), flags=re.M)
+    places = [next((i for i, line in enumerate(found) if line.startswith(name)), None) for name in HEADINGS]
+    problems = [f"no heading {name!r}" for name, place in zip(HEADINGS, places, strict=True) if place is None]
+    if not problems and places != sorted(places):
+        problems.append(f"the headings stand in another order than {', '.join(HEADINGS)}")
+    return problems
+
+
+def asks_before_it_shows(nb: NotebookNode) -> list[str]:
+    asks = [i for i, cell in enumerate(nb.cells) if cell.cell_type == "markdown" and ":class: predict" in cell.source]
+    if not asks:
+        return ["no 'Predict, then look' question (:class: predict)"]
+    answered = [i for i in asks if i + 1 < len(nb.cells) and nb.cells[i + 1].cell_type == "code"]
+    return [f"no code cell follows the question in cell {nb.cells[i].id}" for i in asks if i not in answered]
+
+
+def three_exercises_with_folded_solutions(nb: NotebookNode) -> list[str]:
+    exercises, problems, solved = EXERCISE.findall(markdown(nb)), [], []
+    if len(exercises) != 3:
+        problems.append(f"{len(exercises)} exercises with a label ({', '.join(exercises)}); expected 3")
+    for i, cell in enumerate(nb.cells):
+        if cell.cell_type != "markdown" or not (match := SOLUTION.search(cell.source)):
+            continue
+        solved.append(match[1])
+        if ":class: dropdown" not in match["options"]:
+            problems.append(f"the solution of {match[1]} is not folded (:class: dropdown)")
+        kinds = []
+        for following in nb.cells[i + 1 :]:
+            if "{solution-end}" in following.source:
+                break
+            kinds.append(following.cell_type)
+        if "code" not in kinds:
+            problems.append(f"the solution of {match[1]} has no code cell before its {{solution-end}}")
+    if sorted(solved) != sorted(exercises):
+        problems.append(f"exercises {sorted(exercises)}, but solutions of {sorted(solved)}")
+    return problems
+
+
+NOTEBOOK_RULES = [
+    executed_in_order,
+    python3_kernel,
+    no_error_or_stderr,
+    no_svg,
+    small,
+    no_absolute_path,
+    short_cells,
+    images_have_alt_text,
+    unique_ids,
+]
+CHAPTER_RULES = [opens_with_card, headings_in_order, asks_before_it_shows, three_exercises_with_folded_solutions]

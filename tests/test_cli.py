@@ -1,0 +1,147 @@
+"""pagkit run and result files: written whole, read back, and bad calls answered in one helpful line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from pagkit import cli, models, results, training
+from pagkit.data import load
+from pagkit.evaluation import Score, accuracy
+
+QUICK = """
+description: two epochs
+task: three-modes
+data: {train_per_class: 300, test_per_class: 60}
+model: mlp
+model_options: {normalize: 40.0}
+method: standard
+epochs: 2
+lr: 0.01
+metrics:
+  pgd-l2-15: {target: next, step_size: 2, steps: 10, random_start: false}
+  exact-l2-15: {}
+"""
+
+
+@pytest.fixture
+def quick(tmp_path: Path) -> Path:
+    path = tmp_path / "quick.yaml"
+    path.write_text(QUICK)
+    return path
+
+
+def test_run_writes_result_and_weights(quick: Path, tmp_path: Path, capsys) -> None:
+    out = tmp_path / "out"
+    assert cli.main(["run", str(quick), "--seed", "3", "--out", str(out)]) == 0
+    printed = capsys.readouterr().out
+    assert "quick, seed 3, on three-modes, 600 train / 120 test" in printed and "exact-l2-15" in printed
+    content = json.loads((out / "result.json").read_text())
+    assert list(content) == ["recipe", "task", "seed", "metrics", "provenance"]
+    assert (content["recipe"], content["task"], content["seed"]) == ("quick", "three-modes", 3)
+    assert list(content["metrics"]) == ["clean", "pgd-l2-15", "exact-l2-15"]
+    assert set(content["metrics"]["clean"]) == {"correct", "total"} and content["metrics"]["clean"]["total"] == 120
+    assert set(results.PROVENANCE) <= set(content["provenance"])
+    task = load("three-modes", seed=3, train_per_class=300, test_per_class=60)
+    model = models.build("mlp", task, normalize=40.0)
+    model.load_state_dict(load_file(out / "model.safetensors"))
+    assert accuracy(model, task.test).correct == content["metrics"]["clean"]["correct"]
+    assert sorted(p.name for p in out.iterdir()) == ["model.safetensors", "result.json"], "no temporary file is left"
+
+
+def test_same_seed_same_result(quick: Path, tmp_path: Path) -> None:
+    weights = []
+    for name in ("a", "b"):
+        cli.main(["run", str(quick), "--out", str(tmp_path / name)])
+        weights.append((tmp_path / name / "model.safetensors").read_bytes())
+    assert weights[0] == weights[1]
+    assert results.load(tmp_path / "a" / "result.json").metrics == results.load(tmp_path / "b" / "result.json").metrics
+
+
+def test_data_takes_a_folder(digits, tmp_path: Path) -> None:
+    from PIL import Image
+
+    for part, split in (("train", digits.train), ("test", digits.test)):
+        for i in range(60):
+            where = tmp_path / "images" / part / str(int(split.y[i]))
+            where.mkdir(parents=True, exist_ok=True)
+            Image.fromarray((split.x[i, 0] * 255).byte().numpy()).save(where / f"{i}.png")
+    recipe = training.Recipe.load("digits-standard", epochs=1, metrics={})
+    result = cli.run(recipe, out=tmp_path / "out", folder=tmp_path / "images", progress=False)
+    assert result.task == "folder:images" and result.metrics["clean"].total == 60
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["run", "nope"], "unknown recipe 'nope'; expected a .yaml file or one of"),
+        (["run", "digits-standard", "--data", "missing"], "no folder missing"),
+        (["run", "digits-standard", "--seed", "-1"], "seed is '-1'; expected a whole number >= 0"),
+        (["run"], "required: RECIPE"),
+        ([], "required: COMMAND"),
+        (["fly"], "invalid choice: 'fly'"),
+    ],
+)
+def test_bad_calls(arguments: list[str], message: str, capsys) -> None:
+    try:
+        status = cli.main(arguments)
+    except SystemExit as stop:
+        status = stop.code
+    assert status == 2 and message in capsys.readouterr().err
+
+
+def test_a_bad_metric_is_found_before_training(quick: Path, tmp_path: Path, capsys) -> None:
+    quick.write_text(QUICK + "  cw-l2-1: {}\n")
+    assert cli.main(["run", str(quick), "--out", str(tmp_path / "out")]) == 2
+    assert "unknown metric 'cw-l2-1'" in capsys.readouterr().err and not (tmp_path / "out").exists()
+
+
+def test_a_diverging_run_ends_with_status_one_and_writes_nothing(quick: Path, tmp_path: Path, capsys) -> None:
+    quick.write_text(QUICK.replace("lr: 0.01", "lr: 1.0e+30\noptimizer: sgd"))
+    assert cli.main(["run", str(quick), "--out", str(tmp_path / "out")]) == 1
+    assert "the loss became" in capsys.readouterr().err and not list((tmp_path / "out").iterdir())
+
+
+def test_recipes_are_listed(capsys) -> None:
+    assert cli.main(["recipes"]) == 0
+    assert "three-modes-pag-nn" in capsys.readouterr().out
+
+
+def test_result_files_are_checked(tmp_path: Path) -> None:
+    path = tmp_path / "result.json"
+    for text, message in (
+        ("{", "is not a result file: JSONDecodeError"),
+        ('{"metrics": {}}', "KeyError 'recipe'"),
+        ('{"metrics": {"clean": {"correct": 5, "total": 4}}}', "expected 0 <= correct <= total"),
+    ):
+        path.write_text(text)
+        with pytest.raises(ValueError, match=message):
+            results.load(path)
+    with pytest.raises(ValueError, match="provenance 'data' is None; expected str"):
+        results.Result("r", "t", 0, {"clean": Score(1, 2)}, {})
+
+
+def test_committed_results_fit_the_schema_and_have_recipes() -> None:
+    for result in results.load_all(Path(__file__).parent.parent / "book" / "results"):
+        recipe = training.Recipe.load(result.recipe)
+        assert result.task == recipe.task and set(result.metrics) == {"clean", *recipe.metrics}
+        assert not result.provenance["commit"].endswith("+"), "made by a commit, not by uncommitted code"
+
+
+def test_write_is_whole_or_not_at_all(tmp_path: Path, monkeypatch) -> None:
+    path = tmp_path / "file"
+    results.write_atomically(path, b"old")
+    monkeypatch.setattr(results.os, "replace", lambda *a: (_ for _ in ()).throw(OSError("disk full")))
+    with pytest.raises(OSError, match="disk full"):
+        results.write_atomically(path, b"new")
+    assert path.read_bytes() == b"old" and list(tmp_path.iterdir()) == [path]
+
+
+def test_weights_round_trip(tmp_path: Path, digits) -> None:
+    state = models.build("cnn", digits).state_dict()
+    results.save_weights(tmp_path / "w.safetensors", state)
+    assert all(torch.equal(value, state[key]) for key, value in load_file(tmp_path / "w.safetensors").items())

@@ -1,0 +1,116 @@
+"""Data sets: shapes, bounds, seeds, folders, and what is refused."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from pagkit import data
+
+
+def test_three_modes_is_the_published_toy() -> None:
+    task = data.load("three-modes", seed=4)
+    assert task.shape == (2,) and task.bounds == (-math.inf, math.inf) and task.classes == ("class 0", "class 1")
+    assert len(task.train) == 6000 and len(task.test) == 600
+    x, y = task.train.x, task.train.y
+    assert x.dtype == torch.float32 and y.dtype == torch.int64
+    assert torch.equal(x[:, 1], 2 * x[:, 0])
+    nearest = (x[:, 0] / 20).round(decimals=0)  # modes lie at +-10, +-30, +-50
+    mode = ((x[:, 0] / 10 - 1) / 2).round() * 2 + 1
+    assert {int(m) for m in mode[y == 0].unique()} == {-5, -1, 3} and {int(m) for m in mode[y == 1].unique()} == {-3, 1, 5}
+    spread = (x[:, 0] - 10 * mode).std().item()
+    assert spread == pytest.approx(1, abs=0.05) and nearest.isfinite().all()
+
+
+@pytest.mark.parametrize("name", ["three-modes", "digits"])
+def test_seeds_decide_and_global_state_is_left(name: str) -> None:
+    before = torch.get_rng_state()
+    first, again, other = data.load(name, seed=1), data.load(name, seed=1), data.load(name, seed=2)
+    assert torch.equal(first.train.x, again.train.x) and not torch.equal(first.train.x, other.train.x)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_digits_have_equal_shares_and_bounds() -> None:
+    task = data.load("digits")
+    assert task.shape == (1, 8, 8) and len(task.train) == 1297 and len(task.test) == 500
+    assert task.train.x.min() == 0 and task.train.x.max() == 1
+    assert task.test.y.bincount().min() >= 48
+    both = torch.cat([task.train.x, task.test.x]).flatten(1)
+    assert len(both.unique(dim=0)) == len(both), "an image is in both splits"
+
+
+def test_subsets_are_seeded_and_balanced() -> None:
+    task = data.load("digits", train_per_class=7, test_per_class=3, seed=5)
+    assert task.train.y.bincount().tolist() == [7] * 10 and task.test.y.bincount().tolist() == [3] * 10
+    assert torch.equal(task.train.x, data.load("digits", train_per_class=7, seed=5).train.x)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    rng = np.random.default_rng(0)
+    for part, count in (("train", 4), ("test", 2)):
+        for name in ("cat", "dog", "yak"):
+            where = tmp_path / part / name
+            where.mkdir(parents=True)
+            for i in range(count):
+                Image.fromarray(rng.integers(0, 256, (6, 5, 3), dtype=np.uint8)).save(where / f"{i}.png")
+    return tmp_path
+
+
+def test_folder_reads_images_in_order(folder: Path) -> None:
+    task = data.load(f"folder:{folder}")
+    assert task.classes == ("cat", "dog", "yak") and task.shape == (3, 6, 5) and task.bounds == (0.0, 1.0)
+    assert task.train.y.tolist() == [0] * 4 + [1] * 4 + [2] * 4 and len(task.test) == 6
+    expected = np.asarray(Image.open(folder / "train" / "dog" / "2.png")) / 255
+    assert np.allclose(task.train.x[6].permute(1, 2, 0).numpy(), expected)
+    assert data.load(f"folder:{folder.name}", root=folder.parent, size=8, train_per_class=2).train.x.shape == (6, 3, 8, 8)
+
+
+def test_folder_of_grey_images_has_one_channel(folder: Path) -> None:
+    for file in folder.rglob("*.png"):
+        Image.open(file).convert("L").save(file)
+    assert data.load(f"folder:{folder}").shape == (1, 6, 5)
+
+
+def test_bad_folders(folder: Path) -> None:
+    def refuses(kind: type[Exception], message: str) -> None:
+        with pytest.raises(kind, match=message):
+            data.load(f"folder:{folder}")
+
+    with pytest.raises(FileNotFoundError, match="nowhere; expected"):
+        data.load(f"folder:{folder / 'nowhere'}")
+    (folder / "train" / "cat" / "4.png").write_bytes(b"not a picture")
+    refuses(ValueError, r"cannot read .*4\.png as an image")
+    Image.new("RGB", (9, 9)).save(folder / "train" / "cat" / "4.png")
+    refuses(ValueError, r"4\.png has shape \(3, 9, 9\), the images before it \(3, 6, 5\); pass size=")
+    (folder / "train" / "cat" / "4.png").unlink()
+    for file in (folder / "test" / "yak").iterdir():
+        file.unlink()
+    refuses(ValueError, "yak has no images; expected files ending in .png")
+    (folder / "test" / "yak").rmdir()
+    refuses(ValueError, "differ in their classes: yak is in only one of them")
+    for file in (folder / "test").rglob("*.png"):
+        file.unlink()
+    (folder / "test" / "cat").rmdir()
+    (folder / "test" / "dog").rmdir()
+    (folder / "test").rmdir()
+    refuses(FileNotFoundError, "no folder .*test; expected .* with train/<class>/ and test/<class>/")
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("mnist", {}, "unknown data set 'mnist'; expected one of three-modes, digits, folder:<path>"),
+        ("digits", {"train_per_class": 0}, "train_per_class is 0; expected at least 1"),
+        ("digits", {"size": 32}, "size=32 was given for 'digits'"),
+        ("three-modes", {"test_per_class": 100}, "100 examples a class; expected a multiple of 3"),
+    ],
+)
+def test_bad_calls(name: str, options: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        data.load(name, **options)

@@ -1,0 +1,152 @@
+"""Exact boundary and radius: held against brute force, against attacks, and against what they must refuse."""
+
+from __future__ import annotations
+
+import math
+import time
+
+import pytest
+import torch
+from torch import nn
+
+from pagkit import data, exact, models
+from pagkit.attacks import Threat, pgd
+from pagkit.models import Normalize
+
+
+def random_net(seed: int, hidden: int = 32, classes: int = 2) -> nn.Sequential:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        net = nn.Sequential(nn.Linear(2, hidden), nn.ReLU(), nn.Linear(hidden, classes))
+        nn.init.normal_(net[0].bias, std=1.0)
+        nn.init.normal_(net[2].weight)
+    return net.double()
+
+
+def brute_force(model: nn.Module, x: torch.Tensor, reach: float, rays: int = 540, samples: int = 300) -> torch.Tensor:
+    """Distance to the first change of class along many rays: too long by the gap between rays, never too short by more than a step."""
+    angle = torch.arange(rays, dtype=torch.float64) * (2 * math.pi / rays)
+    ray = torch.stack([angle.cos(), angle.sin()], 1)
+    r = torch.linspace(0, reach, samples + 1, dtype=torch.float64)[1:]
+    found = []
+    for point in x:
+        grid = point + r[:, None, None] * ray
+        changed = (model(grid).argmax(-1) != model(point[None]).argmax(-1)).any(1)
+        found.append(r[changed][0] if changed.any() else torch.tensor(math.inf, dtype=torch.float64))
+    return torch.stack(found)
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("classes", [2, 4])
+def test_radius_agrees_with_brute_force(seed: int, classes: int) -> None:
+    model = random_net(seed, classes=classes)
+    x = 2 * torch.randn(6, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+    reach = 3.0
+    with torch.no_grad():
+        searched = brute_force(model, x, reach)
+    r = exact.radius(model, x)
+    step = reach / 300
+    near = r < reach - 0.05
+    assert (searched[~near] > reach - 0.06).all()
+    assert (searched[near] >= r[near] - 1e-9).all(), "brute force found a class change inside the exact radius"
+    assert (searched[near] <= r[near] + 2 * step + 0.01 * r[near]).all()
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_point_at_the_radius_lies_on_the_boundary(seed: int) -> None:
+    model = random_net(seed)
+    segments = exact.boundary(model, (-5.0, 5.0, -4.0, 4.0))
+    share = torch.linspace(0, 1, 7, dtype=torch.float64)[:, None, None]
+    on_it = (segments[:, 0] + share * (segments[:, 1] - segments[:, 0])).reshape(-1, 2)
+    logits = model(on_it)
+    assert (logits[:, 0] - logits[:, 1]).abs().max() < 1e-9
+    assert exact.radius(model, on_it).max() < 1e-9
+    assert (segments[..., 0].abs() <= 5 + 1e-9).all() and (segments[..., 1].abs() <= 4 + 1e-9).all()
+
+
+def test_never_above_the_norm_of_a_successful_attack() -> None:
+    task = data.load("three-modes", train_per_class=30, test_per_class=300)
+    model = models.build("mlp", task, seed=3, normalize=40.0)
+    x = task.test.x
+    y = model(x).argmax(1)
+    r = exact.radius(model, x)
+    hits = 0
+    for eps in (2.0, 10.0, 30.0):
+        x_adv = pgd(model, x, y, Threat("l2", eps, task.bounds), steps=60, restarts=3)
+        fooled = model(x_adv).argmax(1) != y
+        moved = torch.linalg.vector_norm((x_adv - x).double(), dim=1)
+        assert (r[fooled] <= moved[fooled] * (1 + 1e-4) + 1e-4).all()
+        assert not (fooled & (r > eps * (1 + 1e-4))).any()
+        hits += int(fooled.sum())
+    assert hits > 50
+
+
+def test_normalisation_is_folded_in() -> None:
+    net = random_net(1)
+    scaled = nn.Sequential(Normalize(torch.tensor([1.0, -2.0]), torch.tensor([3.0, 0.5])), *net.float())
+    x = 4 * torch.randn(50, 2, generator=torch.Generator().manual_seed(0))
+    r = exact.radius(scaled, x)
+    near = r < 3.5
+    with torch.no_grad():
+        searched = brute_force(scaled.double(), x.double()[near][:5], 4.0)
+    assert len(searched) == 5 and torch.allclose(searched, r[near][:5], atol=0.03)
+
+
+def test_closed_form_of_a_single_kink() -> None:
+    model = nn.Sequential(nn.Linear(2, 1), nn.ReLU(), nn.Linear(1, 2)).double()
+    with torch.no_grad():  # z0 - z1 = relu(x1) - 1: the line x1 = 1
+        for parameter, value in zip(model.parameters(), ([[1.0, 0.0]], [0.0], [[1.0], [0.0]], [-1.0, 0.0]), strict=True):
+            parameter.copy_(torch.tensor(value))
+    x = torch.tensor([[-3.0, 7.0], [1.0, 0.0], [4.0, -2.0]])
+    assert torch.allclose(exact.radius(model, x), torch.tensor([4.0, 0.0, 3.0], dtype=torch.float64))
+
+
+def test_one_class_everywhere_has_an_infinite_radius() -> None:
+    model = random_net(0)
+    with torch.no_grad():
+        model[2].weight.zero_()
+    assert exact.radius(model, torch.zeros(3, 2)).isinf().all()
+    assert exact.boundary(model, (-1, 1, -1, 1)).shape == (0, 2, 2)
+
+
+def test_repeated_and_dead_units() -> None:
+    model = random_net(2, hidden=8)
+    with torch.no_grad():
+        model[0].weight[1], model[0].bias[1] = model[0].weight[0], model[0].bias[0]
+        model[0].weight[2], model[0].bias[2] = -2 * model[0].weight[0], -2 * model[0].bias[0]
+        model[0].weight[3] = 0.0
+    x = 2 * torch.randn(10, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        searched = brute_force(model, x, 3.0)
+    r = exact.radius(model, x)
+    near = r < 2.9
+    assert near.any() and torch.allclose(searched[near], r[near], atol=0.02)
+
+
+def test_six_hundred_points_in_under_a_second() -> None:
+    model, x = random_net(0), 50 * torch.randn(600, 2)
+    start = time.perf_counter()
+    exact.radius(model, x)
+    assert time.perf_counter() - start < 1
+
+
+@pytest.mark.parametrize(
+    ("model", "x", "message"),
+    [
+        (nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2)), torch.zeros(1, 2), "has 3 inputs; exact radii need 2"),
+        (nn.Sequential(nn.Linear(2, 4), nn.ReLU(), nn.Linear(4, 2)), torch.zeros(1, 3), r"x has shape \(1, 3\).*two inputs"),
+        (nn.Sequential(nn.Linear(2, 4), nn.ReLU(), nn.Linear(4, 2)), torch.full((1, 2), torch.nan), "finite points"),
+        (nn.Sequential(nn.Linear(2, 4), nn.SiLU(), nn.Linear(4, 2)), torch.zeros(1, 2), r"\[Linear, SiLU, Linear\]; exact radii need"),
+        (nn.Sequential(nn.Linear(2, 4), nn.ReLU(), nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 2)), torch.zeros(1, 2), "one hidden ReLU"),
+        (nn.Sequential(nn.Linear(2, 4), nn.ReLU(), nn.Linear(4, 1)), torch.zeros(1, 2), "has 1 output"),
+        (nn.Linear(2, 2), torch.zeros(1, 2), r"\[Linear\]"),
+    ],
+)
+def test_refuses_what_it_cannot_do_exactly(model: nn.Module, x: torch.Tensor, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        exact.radius(model, x)
+
+
+def test_empty_box() -> None:
+    with pytest.raises(ValueError, match=r"box is \(1, 0, 0, 1\)"):
+        exact.boundary(random_net(0), (1, 0, 0, 1))

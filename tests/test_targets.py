@@ -1,0 +1,80 @@
+"""Gradient targets: each against its definition, on the toy and on images."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from pagkit import targets
+from tests.conftest import make_task
+
+
+@pytest.mark.parametrize("name", ["toy", "digits"])
+def test_nearest_neighbor_is_the_nearest_other_example(name: str, request) -> None:
+    task = request.getfixturevalue(name)
+    target, rows = targets.nearest_neighbor(task), torch.arange(0, len(task.train), 29)
+    x = task.train.x[rows]
+    k = len(task.classes)
+    directions = target(rows, x, torch.arange(k).expand(len(rows), k))
+    flat = task.train.x.flatten(1).double()
+    for i, row in enumerate(rows.tolist()):
+        for c in range(k):
+            distance = (flat - flat[row]).norm(dim=1)
+            distance[(task.train.y != c) | (torch.arange(len(flat)) == row)] = torch.inf
+            assert directions[i, c].norm().item() == pytest.approx(distance.min().item(), rel=1e-4, abs=1e-6)
+
+
+def test_nearest_neighbor_of_unknown_points_and_of_a_limited_pool(digits) -> None:
+    target = targets.nearest_neighbor(digits, per_class=3)
+    first = [(digits.train.y == c).nonzero().flatten()[:3] for c in range(10)]
+    x = digits.test.x[:5]
+    r = target(torch.full((5,), -1), x, torch.tensor([[7, 2]] * 5)) + x[:, None]
+    for i in range(5):
+        for j, c in enumerate((7, 2)):
+            pool = digits.train.x[first[c]]
+            best = pool[(pool - x[i]).flatten(1).norm(dim=1).argmin()]
+            assert torch.allclose(r[i, j], best, atol=1e-6)
+    known = torch.tensor([first[7][0].item(), -1])
+    mixed = target(known, digits.train.x[[known[0].item(), 0]], torch.tensor([[7], [7]]))
+    assert mixed[0].abs().sum() > 0, "an example is not its own neighbour"
+
+
+def test_one_image_and_class_mean(digits) -> None:
+    x, classes = digits.test.x[:4], torch.tensor([[1, 9]] * 4)
+    index = torch.full((4,), -1)
+    r = targets.one_image(digits, generator=torch.Generator().manual_seed(2))(index, x, classes) + x[:, None]
+    for j, c in enumerate((1, 9)):
+        same = (digits.train.x[digits.train.y == c] - r[0, j]).flatten(1).abs().amax(1) < 1e-6
+        assert same.any() and torch.allclose(r[:, j], r[:1, j].expand(4, 1, 8, 8), atol=1e-6)
+    assert torch.equal(targets.one_image(digits)(index, x, classes), targets.one_image(digits)(index, x, classes))
+    mean = digits.train.x[digits.train.y == 9].mean(0)
+    scaled = targets.class_mean(digits, scale=2.0)(index, x, classes)
+    assert torch.allclose(scaled[:, 1], 2 * mean - x, atol=1e-6)
+
+
+def test_build_knows_names_and_options(digits) -> None:
+    assert targets.build("class_mean", digits, scale=2.0).name == "class_mean"
+    x = (torch.tensor([-1]), digits.test.x[:1], torch.tensor([[4]]))
+    assert torch.equal(targets.build("one_image", digits, seed=0)(*x), targets.one_image(digits)(*x))
+    for name, options, message in (
+        ("two_images", {}, "unknown gradient target 'two_images'; expected one of one_image, class_mean, nearest_neighbor"),
+        ("class_mean", {"seed": 1}, "unknown option 'seed' for gradient target 'class_mean'; expected scale"),
+        ("class_mean", {"scale": 0}, "scale is 0; expected a positive number"),
+        ("nearest_neighbor", {"per_class": 0}, "per_class is 0; expected at least 1"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            targets.build(name, digits, **options)
+
+
+def test_missing_and_lonely_classes() -> None:
+    task = make_task(torch.randn(5, 2), torch.tensor([0, 0, 1, 1, 1]), 3)
+    for make in (targets.one_image, targets.class_mean, targets.nearest_neighbor):
+        with pytest.raises(ValueError, match="class '2' has no training examples"):
+            make(task)
+    with pytest.raises(ValueError, match="class '1' has 1 candidate; expected at least 2"):
+        targets.nearest_neighbor(make_task(torch.randn(3, 2), torch.tensor([0, 0, 1]), 2))
+
+
+def test_shapes_that_do_not_fit(digits) -> None:
+    with pytest.raises(ValueError, match=r"shapes \(3,\), \(2, 1, 8, 8\), \(2, 1\)"):
+        targets.class_mean(digits)(torch.zeros(3), digits.test.x[:2], torch.zeros(2, 1, dtype=torch.int64))

@@ -1,0 +1,148 @@
+"""Training: reproducible, stops on a loss that is not finite, augmentation commutes with directions, recipes checked."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from pagkit import models, targets, training
+from pagkit.data import Split
+from pagkit.training import Recipe, TrainingDiverged, augment, fit
+from tests.conftest import make_task
+
+
+def short(name: str, **changes: object) -> Recipe:
+    return Recipe.load(name, **{"epochs": 3, **changes})
+
+
+@pytest.mark.parametrize("name", ["three-modes-standard", "three-modes-pag-nn", "digits-adversarial-l2"])
+def test_same_seed_same_weights(name: str, toy, digits) -> None:
+    recipe = short(name, epochs=2)
+    task = toy if recipe.task == "three-modes" else replace(digits, train=digits.train.first(200))
+    states, global_state = [], torch.get_rng_state()
+    for seed in (1, 1, 2):
+        model = models.build(recipe.model, task, seed=0, **recipe.model_options)
+        fit(model, task, short(name, epochs=2, seed=seed), progress=False)
+        states.append(model.state_dict())
+    assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
+    assert any(not torch.equal(states[0][key], states[2][key]) for key in states[0])
+    assert torch.equal(torch.get_rng_state(), global_state)
+
+
+def test_history_mode_and_gradients(toy) -> None:
+    recipe = short("three-modes-pag-nn", epochs=4, ramp=[0.5, 1.0], schedule="cosine")
+    model = models.build("mlp", toy).eval()
+    history = fit(model, toy, recipe, progress=False)
+    assert not model.training and all(p.grad is None for p in model.parameters())
+    assert len(history.total) == len(history.lr) == 4 and history.seconds > 0
+    assert history.weight[:2] == [0, 0] and 0 < history.weight[2] < history.weight[3] < 5
+    assert history.lr == sorted(history.lr, reverse=True)
+    assert history.cross_entropy[-1] < history.cross_entropy[0]
+
+
+def test_training_reduces_loss_and_pag_raises_alignment(toy) -> None:
+    recipe = short("three-modes-pag-nn", epochs=15, weight=1.0, model_options={"hidden": [32], "normalize": 40.0})
+    model = models.build("mlp", toy, **recipe.model_options)
+    history = fit(model, toy, recipe, progress=False)
+    assert history.alignment[-1] > history.alignment[0] + 0.05
+
+
+class Fragile(nn.Module):
+    """Gives nan from its ``calls``-th training batch on."""
+
+    def __init__(self, calls: int) -> None:
+        super().__init__()
+        self.layer, self.left = nn.Linear(2, 2), calls
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.left -= 1
+        return self.layer(x) * (torch.nan if self.left < 0 else 1.0)
+
+
+def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_weights(toy) -> None:
+    recipe = short("three-modes-standard", epochs=5, batch_size=100)  # 6 steps an epoch
+    reference, model = Fragile(10**6), Fragile(6 + 6 + 2)
+    model.layer.load_state_dict(reference.layer.state_dict())
+    fit(reference, toy, short("three-modes-standard", epochs=2, batch_size=100), progress=False)
+    with pytest.raises(TrainingDiverged, match=r"the loss became nan at step 15 \(epoch 3\); .* those of the end of epoch 2"):
+        fit(model, toy, recipe, progress=False)
+    assert torch.equal(model.layer.weight, reference.layer.weight)
+
+
+def test_diverging_at_once_keeps_the_initial_weights(toy) -> None:
+    model = models.build("mlp", toy)
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    with pytest.raises(TrainingDiverged, match="the initial ones"):
+        fit(model, toy, short("three-modes-standard", optimizer="sgd", lr=1e30), progress=False)
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+
+
+@pytest.mark.parametrize(("crop", "flip"), [(0, True), (2, False), (2, True)])
+def test_augmentation_commutes_with_directions(digits, crop: int, flip: bool) -> None:
+    """The direction of the moved image is the moved direction: aug(r) - aug(x) = aug(r - x)."""
+    rows, classes = torch.arange(30), torch.arange(10).expand(30, 10)
+    x = digits.train.x[:30]
+    directions = targets.nearest_neighbor(digits)(rows, x, classes)
+    r = directions + x[:, None]
+    how = {"crop": crop, "flip": flip}
+    moved_x, moved = augment(x, directions, **how, generator=torch.Generator().manual_seed(1))
+    _, moved_r = augment(x, r, **how, generator=torch.Generator().manual_seed(1))
+    alone, _ = augment(x, None, **how, generator=torch.Generator().manual_seed(1))
+    assert torch.allclose(moved_r - moved_x[:, None], moved, atol=1e-6)
+    assert torch.equal(alone, moved_x) and not torch.equal(moved_x, x)
+
+
+def test_augmentation_shifts_and_flips() -> None:
+    x = torch.zeros(500, 1, 5, 5)
+    x[:, :, 2, 1] = 1
+    moved, _ = augment(x, None, crop=1, flip=True, generator=torch.Generator().manual_seed(0))
+    assert (moved.flatten(1).sum(1) == 1).all()
+    places = moved.mean(0)[0].nonzero()
+    assert places.min(0).values.tolist() == [1, 0] and places.max(0).values.tolist() == [3, 4]
+
+
+def test_bad_tasks(toy) -> None:
+    model = models.build("mlp", toy)
+    empty = make_task(torch.zeros(0, 2), torch.zeros(0, dtype=torch.int64), 2)
+    with pytest.raises(ValueError, match="training split of made is empty"):
+        fit(model, empty, short("three-modes-standard"), progress=False)
+    with pytest.raises(ValueError, match=r"crop and flip need images .* shape \(2,\)"):
+        fit(model, toy, short("three-modes-standard", crop=1), progress=False)
+    with pytest.raises(ValueError, match="x has 3 rows and y has 2"):
+        Split(torch.zeros(3, 2), torch.zeros(2, dtype=torch.int64))
+
+
+def test_every_recipe_loads_and_describes_itself() -> None:
+    for name in training.recipe_names():
+        recipe = Recipe.load(name)
+        assert recipe.name == name and recipe.description
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("task: digits\nmodel: cnn\nmethod: standard\nepochs: 1\nlr: 0.1\nlamda: 2", "unknown key 'lamda'; expected some of name, task"),
+        ("task: digits\nmodel: cnn\nmethod: standard\nepochs: 1", "key 'lr' is missing"),
+        ("task: digits\nmodel: cnn\nmethod: magic\nepochs: 1\nlr: 0.1", "unknown method 'magic'; expected one of standard"),
+        ("task: digits\nmodel: cnn\nmethod: standard\nepochs: 0\nlr: 0.1", "epochs is 0; expected at least 1"),
+        ("task: digits\nmodel: cnn\nmethod: standard\nepochs: 1\nlr: -0.1", "lr is -0.1; expected a positive number"),
+        ("task: digits\nmodel: cnn\nmethod: pag\nepochs: 1\nlr: 0.1", "method 'pag' with target None"),
+        ("task: digits\nmodel: cnn\nmethod: standard\nepochs: 1\nlr: 0.1\nramp: [0.6, 0.3]", r"ramp is \(0.6, 0.3\)"),
+        ("task: digits\nmodel: cnn\nmethod: standard\nepochs: ten\nlr: 0.1", "epochs is 'ten'; expected int"),
+        ("- a\n- b", "holds list; expected a mapping"),
+        ("a: [", "is not valid YAML"),
+    ],
+)
+def test_bad_recipes(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "mine.yaml").write_text(text)
+    with pytest.raises(ValueError, match=message):
+        Recipe.load(tmp_path / "mine.yaml")
+
+
+def test_unknown_recipe_lists_the_known() -> None:
+    with pytest.raises(ValueError, match="unknown recipe 'nope'; expected a .yaml file or one of .*three-modes-standard"):
+        Recipe.load("nope")
