@@ -15,6 +15,7 @@ NUMBER = re.compile(r" *([-+]?\d+(?:\.\d*)?(?:[eE][-+]?\d+)?|[-+]?\.\d+(?:[eE][-
 
 # The stored outputs were made on one thread (scripts/execute_notebooks.py).
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("TQDM_DISABLE", "1")  # progress bars are for people
 
 
 def close(new: str, stored: str, tolerance: dict | None) -> bool:

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
+from tqdm.auto import tqdm
 
+T = TypeVar("T")
 NAMES = ("three-modes", "digits", "folder:<path>")
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".ppm", ".webp")
 MODES = ((-5, -1, 3), (-3, 1, 5))  # three-modes: mode centres of class 0 and of class 1, in units of 10 along x1
@@ -31,6 +36,7 @@ class Split:
         return len(self.y)
 
     def to(self, device: torch.device | str) -> Split:
+        """The same examples on ``device``."""
         return Split(self.x.to(device), self.y.to(device))
 
     def first(self, n: int) -> Split:
@@ -50,7 +56,7 @@ class Task:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Shape of one input: (2,) for the toy, (C, H, W) for images."""
+        """The shape of one input, (2,) for the toy and (C, H, W) for images."""
         return tuple(self.train.x.shape[1:])
 
 
@@ -100,6 +106,36 @@ def load(
         train=_subset(task.train, train_per_class, generator),
         test=_subset(task.test, test_per_class, generator),
     )
+
+
+def augment(
+    x: Tensor, directions: Tensor | None, *, crop: int, flip: bool, generator: torch.Generator
+) -> tuple[Tensor, Tensor | None]:
+    """Shift each image by up to ``crop`` pixels (zeros move in) and flip it with probability one half.
+
+    Both are linear, so directions (B, k, C, H, W) are moved by the same draw: the direction of the moved
+    image is the moved direction. x is (B, C, H, W).
+    """
+    if not crop and not flip:
+        return x, directions
+    stack = x[:, None] if directions is None else torch.cat([x[:, None], directions], dim=1)
+    size, (height, width) = len(x), x.shape[-2:]
+    if flip:
+        flipped = (torch.rand(size, generator=generator) < 0.5).to(x.device)
+        stack = torch.where(flipped.view(-1, 1, 1, 1, 1), stack.flip(-1), stack)
+    if crop:
+        padded = F.pad(stack, (crop, crop, crop, crop))
+        top, left = (torch.randint(2 * crop + 1, (2, size), generator=generator)).to(x.device)
+        down = top[:, None] + torch.arange(height, device=x.device)
+        right = left[:, None] + torch.arange(width, device=x.device)
+        stack = padded[torch.arange(size, device=x.device)[:, None, None], :, :, down[:, :, None], right[:, None, :]]
+        stack = stack.permute(0, 3, 4, 1, 2)
+    return stack[:, 0], None if directions is None else stack[:, 1:]
+
+
+def progress_bar(items: Iterable[T], what: str, unit: str, *, show: bool = True) -> tqdm[T]:
+    """A bar over ``items`` that appears after two seconds; never when ``show`` is False or TQDM_DISABLE is set to 1."""
+    return tqdm(items, desc=what, unit=unit, delay=2, disable=not show or os.environ.get("TQDM_DISABLE") == "1")
 
 
 def _three_modes(seed: int, train_per_class: int, test_per_class: int) -> Task:
@@ -160,7 +196,7 @@ def _read_images(folder: Path, classes: tuple[str, ...], size: int | None) -> Sp
     if missing:
         raise ValueError(f"{folder / classes[missing[0]]} has no images; expected files ending in {', '.join(IMAGE_SUFFIXES)}")
     x: np.ndarray | None = None
-    for i, (file, _) in enumerate(files):
+    for i, (file, _) in enumerate(progress_bar(files, f"read {folder.name}", "image")):
         image = _read_image(file, size)
         if x is None:  # the first image fixes the shape, and the mode: grey stays one channel
             x = np.empty((len(files), *image.shape), dtype=np.uint8)

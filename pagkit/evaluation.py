@@ -9,11 +9,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from tqdm.auto import tqdm
 
 from . import attacks, exact, losses, models
 from .attacks import Threat
-from .data import Split, Task
+from .data import Split, Task, progress_bar
 from .targets import GradientTarget
 
 BATCH = 500
@@ -36,6 +35,7 @@ class Score:
 
     @property
     def rate(self) -> float:
+        """``correct / total``."""
         return self.correct / self.total
 
     @property
@@ -79,7 +79,7 @@ def robust_accuracy(
     threat: Threat,
     *,
     target: Tensor | int | None = None,
-    progress: bool = False,
+    progress: bool = True,
     generator: torch.Generator | None = None,
     **options: Any,
 ) -> Score:
@@ -91,7 +91,7 @@ def robust_accuracy(
         threat: norm, eps and bounds.
         target: a class, or one a row of ``split`` (N,); a batch in which every row already is the target
             has nothing to attack and counts as it stands.
-        progress: show a bar.
+        progress: show a bar, once it has taken two seconds.
         generator: source of all random starts; default: a fresh one with seed 0.
         options: of :func:`pagkit.attacks.pgd` (steps, step_size, restarts, random_start, keep).
 
@@ -100,7 +100,7 @@ def robust_accuracy(
     """
     generator = generator or torch.Generator().manual_seed(0)
     kept = 0
-    for rows, x, y in tqdm(list(_batches(model, split)), desc="attack", disable=not progress, delay=2):
+    for rows, x, y in progress_bar(list(_batches(model, split)), "attack", "batch", show=progress):
         goal = target[rows].to(x.device) if isinstance(target, Tensor) and target.ndim else target
         if goal is None or not (torch.as_tensor(goal) == y).all():
             x = attacks.pgd(model, x, y, threat, target=goal, generator=generator, **options)
@@ -142,7 +142,7 @@ def alignment(model: nn.Module, task: Task, target: GradientTarget, *, split: st
     return total / (len(part) * len(task.classes))
 
 
-def measure(model: nn.Module, task: Task, metric: str, *, progress: bool = False, **options: Any) -> Score:
+def measure(model: nn.Module, task: Task, metric: str, *, progress: bool = True, **options: Any) -> Score:
     """A metric by name: ``"clean"``, or attack-norm-eps such as ``"pgd-l2-0.5"`` or ``"exact-l2-15"``, on the test split.
 
     Args:

@@ -16,7 +16,6 @@ import os
 import platform
 import statistics
 import subprocess
-import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,11 +24,12 @@ from typing import Any
 import numpy
 import torch
 import torchvision
-from torch import Tensor
 
 from . import __version__
 from .data import Task
 from .evaluation import Score, parse_metric
+from .models import save_weights as save_weights  # callers reach it as results.save_weights too
+from .models import write_atomically
 
 PROVENANCE = {"data": str, "hardware": str, "threads": int, "train_seconds": float, "evaluate_seconds": float, "versions": dict, "commit": str}
 
@@ -124,18 +124,22 @@ class Table:
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
-        caption, header, *rows = ([html.escape(cell) for cell in line] for line in ((self.caption,), self.header, *self.rows))
+        header, *rows = ([html.escape(cell) for cell in line] for line in (self.header, *self.rows))
         head = "".join(f'<th scope="col">{cell}</th>' for cell in header)
-        body = [f'<tr><th scope="row">{row[0]}</th>' + "".join(f"<td>{cell}</td>" for cell in row[1:]) + "</tr>" for row in rows]
-        lines = ["<table>", '<caption style="color: inherit; text-align: left">' + caption[0] + "</caption>", f"<thead><tr>{head}</tr></thead>", "<tbody>", *body, "</tbody>", "</table>"]
-        return "\n".join(lines)
+        body = [f'<tr><th scope="row">{row[0]}</th>' + "".join(f"<td>{cell}</td>" for cell in row[1:]) + "</tr>\n" for row in rows]
+        return (
+            '<table style="white-space: nowrap; font-size: 0.85em; margin-bottom: 1em">\n'
+            f'<caption style="color: inherit; text-align: left">{html.escape(self.caption)}</caption>\n'
+            f"<thead><tr>{head}</tr></thead>\n<tbody>\n{''.join(body)}</tbody>\n</table>"
+        )
 
 
 def leaderboard(results: Sequence[Result], task: str) -> Table:
     """Correct counts on one task: a row a recipe, a column a metric, ``median (lowest-highest)`` over the seeds.
 
     Raises:
-        ValueError: no result of the task; runs of one recipe that differ in their metrics or in the number of examples.
+        ValueError: no result of the task; runs of one recipe that differ in their metrics or in the number of examples,
+            or share a seed.
     """
     chosen = [r for r in results if r.task == task]
     if not chosen:
@@ -146,11 +150,13 @@ def leaderboard(results: Sequence[Result], task: str) -> Table:
         runs = [r for r in chosen if r.recipe == recipe]
         if len({(tuple(r.metrics), tuple(s.total for s in r.metrics.values())) for r in runs}) > 1:
             raise ValueError(f"the runs of recipe {recipe!r} differ in their metrics or totals; expected the same in each")
+        if len({r.seed for r in runs}) < len(runs):
+            raise ValueError(f"recipe {recipe!r} has two runs of one seed; expected one each")
         counts = {m: column(runs, recipe, m) for m in runs[0].metrics}
         cells = [(summary(counts[m]) if len(runs) > 1 else str(counts[m][0])) if m in counts else "" for m in metrics]
         totals = sorted({s.total for s in runs[0].metrics.values()})
-        rows.append((recipe, str(len(runs)), "/".join(map(str, totals)), *cells))
-    return Table(task, ("recipe", "seeds", "examples", *metrics), tuple(rows))
+        rows.append((recipe, *cells, str(len(runs)), "/".join(map(str, totals))))
+    return Table(task, ("recipe", *metrics, "seeds", "examples"), tuple(rows))
 
 
 def origins(results: Sequence[Result]) -> Table:
@@ -163,11 +169,10 @@ def origins(results: Sequence[Result]) -> Table:
     for recipe in sorted({r.recipe for r in results}):
         runs = [r for r in results if r.recipe == recipe]
         seconds = [statistics.median(r.provenance[f"{part}_seconds"] for r in runs) for part in ("train", "evaluate")]
-        told = [[str(r.provenance[key]) for r in runs] for key in ("data", "hardware", "threads", "commit")]
-        told.append([versions(r) for r in runs])
-        seeds = ", ".join(str(r.seed) for r in runs)
-        rows.append((recipe, seeds, *("; ".join(dict.fromkeys(t)) for t in told), *(f"{s:.1f}" for s in seconds)))
-    header = ("recipe", "seeds", "data", "hardware", "threads", "commit", "versions", "train (s)", "evaluate (s)")
+        told = [[str(r.provenance[key]) for r in runs] for key in ("commit", "data", "hardware", "threads")]
+        commit, *rest = ("; ".join(dict.fromkeys(texts)) for texts in (*told, [versions(r) for r in runs]))
+        rows.append((recipe, _spans([r.seed for r in runs]), commit, *(f"{s:.1f}" for s in seconds), *rest))
+    header = ("recipe", "seeds", "commit", "train (s)", "evaluate (s)", "data", "hardware", "threads", "versions")
     return Table("provenance", header, tuple(rows))
 
 
@@ -190,27 +195,10 @@ def provenance(task: Task, *, train_seconds: float, evaluate_seconds: float) -> 
     }
 
 
-def save_weights(path: str | Path, state: dict[str, Tensor]) -> None:
-    """Write a state dict as safetensors, whole or not at all."""
-    from safetensors.torch import save as to_bytes
-
-    write_atomically(Path(path), to_bytes({name: value.detach().cpu().contiguous() for name, value in state.items()}))
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write to a temporary file beside ``path``, then rename: a reader sees the old file or the new one, never half."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+def _spans(seeds: Sequence[int]) -> str:
+    """``0-9, 20`` for 0, 1, ..., 9 and 20, in rising order."""
+    starts, ends = ([n for n in seeds if n + step not in seeds] for step in (-1, 1))
+    return ", ".join(str(a) if a == b else f"{a}-{b}" for a, b in zip(starts, ends, strict=True))
 
 
 def _hardware() -> str:

@@ -15,10 +15,9 @@ import torch
 import yaml
 from torch import Tensor, nn
 from torch.nn import functional as F
-from tqdm.auto import tqdm
 
 from . import attacks, losses, models, targets
-from .data import Split, Task
+from .data import Split, Task, augment, progress_bar
 
 KINDS = {"int": int, "float": float, "str": str, "bool": bool, "None": type(None), "dict[str, Any]": dict}
 METHODS = ("standard", "adversarial", "pag")
@@ -39,10 +38,29 @@ SCHEDULES: dict[str, Callable[[float], float]] = {  # share of training done -> 
 class Recipe:
     """Everything that defines an experiment, one YAML file each in ``pagkit/recipes``.
 
-    ``task`` and ``data`` go to :func:`pagkit.data.load`, ``model`` and ``model_options`` to
-    :func:`pagkit.models.build`, ``target`` and ``target_options`` to :func:`pagkit.targets.build`;
-    ``metrics`` maps names such as ``pgd-l2-0.5`` to options of the attack. A ``data`` entry without a
-    ``seed`` takes the run's seed: the toy is then drawn anew for each run.
+    Attributes:
+        name: the file's, unless given.
+        task, data: name and options of :func:`pagkit.data.load`. Without a ``seed`` in ``data`` the run's
+            seed is taken: the toy is then drawn anew for each run.
+        model, model_options: name and options of :func:`pagkit.models.build`.
+        method: ``"standard"``, ``"adversarial"`` (Madry et al., 2018) or ``"pag"`` (Ganz et al., 2023).
+        epochs, batch_size: passes over the training split; examples a step.
+        optimizer: ``"adam"``, ``"adamw"`` or ``"sgd"`` (momentum 0.9), with ``lr`` and ``weight_decay``.
+        schedule: of the learning rate, a step at a time: ``"constant"``, ``"linear"`` or ``"cosine"`` to zero,
+            or ``"one-cycle"`` (up for a fifth of training, then down).
+        description: one line, for ``pagkit recipes``.
+        seed: of the weights, the order of the batches and all other draws.
+        crop, flip: random shift in pixels, random horizontal flip; images only.
+        target, target_options: name and options of :func:`pagkit.targets.build`; for method ``"pag"``.
+        weight: lambda of the PAG objective.
+        of: whose input gradient is aligned, ``"log_prob"`` or ``"logit"``.
+        classes_per_image: how many classes a step are aligned for each image; None: all.
+        ramp: lambda is 0 before the first share of training, full after the second, linear between.
+        norm, eps, steps: threat and steps of the attack trained against; for method ``"adversarial"``.
+        metrics: what :func:`pagkit.evaluation.measure` measures: names such as ``pgd-l2-0.5`` to options.
+
+    Raises:
+        ValueError: a value of the wrong type or out of range; names the recipe, the key and what was expected.
     """
 
     name: str
@@ -59,16 +77,14 @@ class Recipe:
     optimizer: str = "adam"
     schedule: str = "constant"
     weight_decay: float = 0.0
-    crop: int = 0  # pixels of random shift, images only
-    flip: bool = False  # random horizontal flip, images only
-    # PAG
+    crop: int = 0
+    flip: bool = False
     target: str | None = None
     target_options: dict[str, Any] = field(default_factory=dict)
-    weight: float = 0.0  # lambda
+    weight: float = 0.0
     of: str = "log_prob"
-    classes_per_image: int | None = None  # None: all
-    ramp: tuple[float, float] = (0.0, 0.0)  # lambda rises from 0 to its full value between these shares of training
-    # adversarial
+    classes_per_image: int | None = None
+    ramp: tuple[float, float] = (0.0, 0.0)
     norm: str = "l2"
     eps: float = 0.0
     steps: int = 7
@@ -162,10 +178,10 @@ def fit(
         task: the data.
         recipe: method, optimizer, schedules; ``recipe.seed`` decides the order of the batches and all other draws.
         target: gradient directions for method ``"pag"``; default: built from ``recipe.target``.
-        progress: show a bar.
+        progress: show a bar, once training has taken two seconds.
 
     Returns:
-        :class:`History`. Same seed and thread count: the same weights, bit for bit.
+        :class:`History`. The same seed and thread count give the same weights, bit for bit.
 
     Raises:
         ValueError: an empty training split; crop or flip on inputs that are not images.
@@ -185,7 +201,7 @@ def fit(
     batches = math.ceil(len(train) / recipe.batch_size)
     history, done, good = History(), 0, _snapshot(model)
     with models.mode(model, training=True):
-        bar = tqdm(range(recipe.epochs), desc=recipe.name, unit="epoch", disable=not progress, delay=2)
+        bar = progress_bar(range(recipe.epochs), recipe.name, "epoch", show=progress)
         for epoch in bar:
             sums = torch.zeros(3)
             for rows in torch.randperm(len(train), generator=generator).split(recipe.batch_size):
@@ -238,31 +254,6 @@ def _loss(
         x = attacks.pgd(model, x, y, threat, steps=recipe.steps, keep="last", generator=generator)
     cross_entropy = F.cross_entropy(model(x), y)
     return losses.PAGLoss(cross_entropy, cross_entropy, torch.full_like(cross_entropy, torch.nan))
-
-
-def augment(
-    x: Tensor, directions: Tensor | None, *, crop: int, flip: bool, generator: torch.Generator
-) -> tuple[Tensor, Tensor | None]:
-    """Shift each image by up to ``crop`` pixels (zeros move in) and flip it with probability one half.
-
-    Both are linear, so directions (B, k, C, H, W) are moved by the same draw: the direction of the moved
-    image is the moved direction. x is (B, C, H, W).
-    """
-    if not crop and not flip:
-        return x, directions
-    stack = x[:, None] if directions is None else torch.cat([x[:, None], directions], dim=1)
-    size, (height, width) = len(x), x.shape[-2:]
-    if flip:
-        flipped = (torch.rand(size, generator=generator) < 0.5).to(x.device)
-        stack = torch.where(flipped.view(-1, 1, 1, 1, 1), stack.flip(-1), stack)
-    if crop:
-        padded = F.pad(stack, (crop, crop, crop, crop))
-        top, left = (torch.randint(2 * crop + 1, (2, size), generator=generator)).to(x.device)
-        down = top[:, None] + torch.arange(height, device=x.device)
-        right = left[:, None] + torch.arange(width, device=x.device)
-        stack = padded[torch.arange(size, device=x.device)[:, None, None], :, :, down[:, :, None], right[:, None, :]]
-        stack = stack.permute(0, 3, 4, 1, 2)
-    return stack[:, 0], None if directions is None else stack[:, 1:]
 
 
 def _ramp(share: float, ramp: tuple[float, float]) -> float:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from pagkit import data, exact, models
+from pagkit import attacks, data, exact, models
 
 BOOK = Path(__file__).parent.parent / "book"
 
@@ -30,3 +30,40 @@ def test_chapter_9_teaches_the_exact_radius(seed: int) -> None:
     net = models.build("mlp", task, seed=seed, normalize=40)
     ours = taught["radius"](task.test.x.double(), *taught["pieces"](*taught["two_layer"](net)))
     assert torch.allclose(ours, exact.radius(net, task.test.x))
+
+
+def test_chapter_1_sticker_stays_on_its_mask() -> None:
+    taught = run_cells("01-stop-sign.ipynb", "setup", "sticker")
+    task = data.load("digits")
+    net = models.build("cnn", task, width=4)
+    x, target = task.test.x[:6], (task.test.y[:6] + 1) % 10
+    mask = torch.zeros(8, 8, dtype=torch.bool)
+    mask[1] = True
+    for views in (0, 3):
+        worn = taught["sticker"](net, x, target, mask, views, steps=3)
+        assert worn.min() >= 0 and worn.max() <= 1
+        assert torch.equal(worn[..., ~mask], x[..., ~mask]) and not torch.equal(worn[..., mask], x[..., mask])
+
+
+def test_chapter_1_views_start_from_the_image_itself() -> None:
+    look = run_cells("01-stop-sign.ipynb", "setup", "sticker")["look"]
+    x = data.load("digits").test.x[:2]
+    seen = look(x, 5, torch.Generator().manual_seed(0), shift=0.0)
+    light = seen.flatten(1).amax(1) / x.repeat_interleave(5, 0).flatten(1).amax(1)
+    assert ((0.7 <= light) & (light <= 1)).all()
+    assert torch.allclose(seen, x.repeat_interleave(5, 0) * light.view(-1, 1, 1, 1), atol=1e-6)
+
+
+@pytest.mark.parametrize("target", [None, 3, "next"])
+@pytest.mark.parametrize("threat", [attacks.Threat("linf", 0.1), attacks.Threat("l2", 0.5)], ids=lambda threat: threat.norm)
+def test_chapter_2_teaches_fgsm(threat: attacks.Threat, target: int | str | None) -> None:
+    taught = run_cells("02-fgsm.ipynb", "setup", "fgsm")
+    task = data.load("digits")
+    net = models.build("cnn", task, width=8, seed=1)
+    x, y = task.test.first(64).x, task.test.first(64).y
+    goal = (y + 1) % 10 if target == "next" else target
+    logits = net(x)
+    assert torch.equal(taught["log_odds"](logits, y), attacks.log_odds(logits, y))
+    ours = attacks.fgsm(net, x, y, threat, target=goal)
+    assert torch.allclose(taught["fgsm"](net, x, y, threat, target=goal), ours, atol=1e-6)
+    assert not torch.equal(ours, x)

@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 from pagkit import models, targets, training
-from pagkit.data import Split
-from pagkit.training import Recipe, TrainingDiverged, augment, fit
+from pagkit.data import Split, augment
+from pagkit.training import Recipe, TrainingDiverged, fit
 from tests.conftest import make_task
 
 
