@@ -3,7 +3,7 @@
 The library behind the book *Do perceptually aligned gradients imply robustness?*
 Modules import one way only, from the top of this list to the bottom:
 ``cli``, ``plots``, ``results``, ``evaluation``, ``training``, ``losses``, ``targets``,
-``exact``, ``attacks``, ``models``, ``data``.
+``diffusion``, ``exact``, ``attacks``, ``models``, ``data``.
 """
 
 __version__ = "0.1.0"

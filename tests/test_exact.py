@@ -1,4 +1,4 @@
-"""Exact boundary and radius: held against brute force, against attacks, and against what they must refuse."""
+"""Exact boundary, radius and scores: held against brute force, attacks and autograd, and against what they must refuse."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import time
 import pytest
 import torch
 from torch import nn
+from torch.distributions import Categorical, MixtureSameFamily, MultivariateNormal
 
 from pagkit import data, exact, models
 from pagkit.attacks import Threat, pgd
@@ -150,3 +151,54 @@ def test_refuses_what_it_cannot_do_exactly(model: nn.Module, x: torch.Tensor, me
 def test_empty_box() -> None:
     with pytest.raises(ValueError, match=r"box is \(1, 0, 0, 1\)"):
         exact.boundary(random_net(0), (1, 0, 0, 1))
+
+
+def toy_density(t: int, modes: tuple[int, ...]) -> MixtureSameFamily:
+    """The toy at noise level t, from its definition: x1 ~ N(10 m, 1) and x2 = 2 x1, with m in units of 10."""
+    a = exact.alpha_bar(t)
+    centres = math.sqrt(a) * torch.tensor([[10.0 * m, 20.0 * m] for m in modes], dtype=torch.float64)
+    covariance = a * torch.tensor([[1.0, 2.0], [2.0, 4.0]]).double() + 1600 * (1 - a) * torch.eye(2).double()
+    same = Categorical(torch.ones(len(modes), dtype=torch.float64))
+    return MixtureSameFamily(same, MultivariateNormal(centres, covariance.expand(len(modes), 2, 2)))
+
+
+@pytest.mark.parametrize("t", [0, 100, 400, 999])
+@pytest.mark.parametrize("y", [0, 1, None])
+def test_score_is_the_gradient_of_the_log_density(toy, t: int, y: int | None) -> None:
+    x = toy.test.x.double() + 20 * torch.randn(len(toy.test), 2, dtype=torch.float64, generator=torch.Generator().manual_seed(t))
+    x.requires_grad_()
+    modes = (*data.MODES[0], *data.MODES[1]) if y is None else data.MODES[y]
+    (gradient,) = torch.autograd.grad(toy_density(t, modes).log_prob(x).sum(), x)
+    assert torch.allclose(exact.score(toy, x, t, y), gradient, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("t", [100, 400])
+def test_score_fits_the_data_as_drawn(t: int) -> None:
+    """Stein's identity: over x ~ p_t the mean score is zero and the mean of score(x) x^T is minus the identity."""
+    task = data.load("three-modes", train_per_class=90_000)
+    noisy = exact.ToyDiffusion(task).noised(task.train.x, t, generator=torch.Generator().manual_seed(0))
+    for y in (0, 1, None):
+        x = noisy if y is None else noisy[task.train.y == y]
+        s = exact.score(task, x, t, y)
+        assert (s.mean(0) / s.std(0)).abs().max() < 0.02
+        assert torch.allclose(s.T @ x / len(x), -torch.eye(2, dtype=torch.float64), atol=0.05)
+
+
+def test_score_of_a_label_for_each_row(toy) -> None:
+    x, y = toy.test.x, toy.test.y
+    mixed = exact.score(toy, x, 300, y)
+    for label in (0, 1):
+        assert torch.equal(mixed[y == label], exact.score(toy, x[y == label], 300, label))
+
+
+def test_scores_that_are_not_known(toy, digits) -> None:
+    x = toy.test.x[:4]
+    for call, message in (
+        (lambda: exact.score(digits, x, 5), "the task is 'digits'; exact scores are known for 'three-modes' only"),
+        (lambda: exact.score(toy, x[0], 5), r"x has shape \(2,\); expected points \(N, 2\)"),
+        (lambda: exact.score(toy, x, 1000), r"t is 1000; expected a noise level in \[0, 1000\)"),
+        (lambda: exact.score(toy, x, 5, 2), "y is 2; expected a class 0 or 1"),
+        (lambda: exact.score(toy, x, 5, torch.tensor([0, 1])), r"y is \[0, 1\]; expected .* one for each of the 4 rows"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            call()

@@ -2,11 +2,27 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from pagkit import targets
+from pagkit.data import Task
+from pagkit.diffusion import DDPM
+from pagkit.exact import ToyDiffusion
+from pagkit.losses import cosine
 from tests.conftest import make_task
+
+
+@pytest.fixture(scope="module")
+def few(digits: Task) -> Task:
+    return replace(digits, train=digits.train.first(80), test=digits.test.first(20))
+
+
+@pytest.fixture(scope="module")
+def ddpm(few: Task) -> DDPM:
+    return DDPM.fit(few, epochs=2, widths=(8, 16), progress=False)
 
 
 @pytest.mark.parametrize("name", ["toy", "digits"])
@@ -78,3 +94,59 @@ def test_missing_and_lonely_classes() -> None:
 def test_shapes_that_do_not_fit(digits) -> None:
     with pytest.raises(ValueError, match=r"shapes \(3,\), \(2, 1, 8, 8\), \(2, 1\)"):
         targets.class_mean(digits)(torch.zeros(3), digits.test.x[:2], torch.zeros(2, 1, dtype=torch.int64))
+
+
+@pytest.mark.parametrize("draws", [1, 3])
+def test_score_based_is_the_difference_of_two_scores(few, ddpm, draws: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(targets, "ROWS", 32)
+    target = targets.score_based(few, ddpm, t=200, draws=draws, generator=torch.Generator().manual_seed(5))
+    rows, generator, found = torch.arange(80), torch.Generator().manual_seed(5), []
+    torch.randint(2**62, (), generator=generator)
+    for chunk in rows.split(32):
+        expected = torch.zeros(len(chunk), 10, 1, 8, 8)
+        for _ in range(draws):
+            x_t = ddpm.noised(few.train.x[chunk], 200, generator=generator)
+            expected += torch.stack([ddpm.score(x_t, 200, c) - ddpm.score(x_t, 200) for c in range(10)], dim=1) / draws
+        found.append(expected)
+    directions = target(rows, few.train.x, torch.arange(10).expand(80, 10))
+    error = 1 - cosine(directions, torch.cat(found))
+    assert error.max() < 1e-3 and error.mean() < 2e-4
+    assert (directions.flatten(2).abs().amax(2) == 127).all()
+
+
+def test_score_based_of_some_classes_and_of_unknown_points(few, ddpm) -> None:
+    target, classes = targets.score_based(few, ddpm, t=200), torch.arange(10).expand(4, 10)
+    x, unknown = few.test.x[:4], torch.full((4,), -1)
+    new = target(unknown, x, classes)
+    assert torch.equal(new, target(unknown, x, classes)) and new.dtype == x.dtype
+    assert torch.equal(new[:, [7, 2]], target(unknown, x, torch.tensor([[7, 2]] * 4)))
+    known = target(torch.arange(4), few.train.x[:4], classes)
+    mixed = target(torch.tensor([0, -1, 2, -1]), torch.stack([few.train.x[0], x[0], few.train.x[2], x[1]]), classes)
+    assert torch.equal(mixed[[0, 2]], known[[0, 2]]) and torch.equal(mixed[[1, 3]], new[:2])
+    state = torch.get_rng_state()
+    again = targets.score_based(few, ddpm, t=200)(torch.arange(4), few.train.x[:4], classes)
+    assert torch.equal(again, known) and torch.equal(torch.get_rng_state(), state)
+
+
+def test_score_based_on_the_toy_points_along_the_line_towards_the_class(toy) -> None:
+    """Modes differ along the line only, so g(x, c) lies on it; p(0 | x_t) g(x, 0) + p(1 | x_t) g(x, 1) = 0, so the two are opposite."""
+    target = targets.score_based(toy, ToyDiffusion(toy), t=100)
+    directions = target(torch.arange(600), toy.train.x, torch.arange(2).expand(600, 2))
+    line = torch.tensor([1.0, 2.0]).expand(600, 2, 2)
+    assert (cosine(directions, line).abs() > 0.9999).all()
+    assert (cosine(directions[:, :1], directions[:, 1:]) < -0.9999).all()
+    outermost = toy.train.x[:, 0] < -40  # class 0; the only way to class 1 is up the line
+    assert outermost.sum() == 100 and (directions[outermost, 1] > 0).all()
+
+
+def test_score_based_refuses_other_tasks(toy, few, ddpm) -> None:
+    fewer = replace(few, classes=few.classes[:7])
+    for task, model, options, message in (
+        (fewer, ddpm, {}, r"knows 10 classes of inputs \(1, 8, 8\); expected the 7 classes and inputs \(1, 8, 8\) of digits"),
+        (toy, ddpm, {}, r"expected the 2 classes and inputs \(2,\) of three-modes"),
+        (few, ToyDiffusion(toy), {}, r"knows 2 classes of inputs \(2,\)"),
+        (few, ddpm, {"t": 1000}, r"t is 1000; expected a noise level in \[0, 1000\)"),
+        (few, ddpm, {"draws": 0}, "draws is 0; expected at least 1"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            targets.score_based(task, model, **{"t": 200, **options})

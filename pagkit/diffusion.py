@@ -1,0 +1,265 @@
+"""A class-conditional diffusion model of small images (DDPM: Ho, Jain & Abbeel, 2020), and its score.
+
+Inside, images live in model space: ``task.bounds`` are mapped to [-1, 1]. With z an image there, the noised
+image at level t = 0, ..., 999 is
+
+    x_t = sqrt(abar_t) z + sqrt(1 - abar_t) noise,
+
+with the ``abar_t`` of :mod:`pagkit.exact`; level 0 is the first that has noise. The network guesses the noise, and a
+guess of the noise is a guess of the score (Song et al., 2021):
+
+    grad log p_t(x_t | y) = -noise_theta(x_t, t, y) / sqrt(1 - abar_t).
+
+One network serves p_t(x_t | y) and p_t(x_t): it knows C + 1 labels, the last of which stands for "any" and takes
+the true label's place in a share of the training examples (Ho & Salimans, 2022).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from diffusers import DDPMScheduler, UNet2DModel
+from diffusers.training_utils import EMAModel
+from torch import Tensor
+from torch.nn import functional as F
+
+from .data import Task, progress_bar
+from .exact import ALPHA_BAR, BETAS, STEPS, alpha_bar
+from .models import save_weights
+
+GROUPS = 8  # of the group normalisation: widths are multiples of it
+
+
+class DDPM:
+    """Noise-predicting U-Net for images of one shape and a number of classes. Make one with :meth:`fit` or :meth:`load`.
+
+    Args:
+        shape: (channels, side, side) of an image.
+        classes: their number, C.
+        bounds: finite lowest and highest value of an input.
+        widths: channels at each resolution; the image is halved between one and the next, and the last one has attention.
+
+    Raises:
+        ValueError: not images, bounds that are not finite, widths that do not fit the image.
+    """
+
+    def __init__(self, shape: Sequence[int], classes: int, bounds: Sequence[float], *, widths: Sequence[int] = (32, 64)) -> None:
+        if len(shape) != 3 or not all(map(math.isfinite, bounds)):
+            raise ValueError(f"inputs have shape {tuple(shape)} and bounds {tuple(bounds)}; expected images (C, H, W) with finite bounds")
+        factor = 2 ** (len(widths) - 1)
+        if shape[1] % factor or shape[2] % factor:
+            raise ValueError(f"images are {shape[1]} x {shape[2]}; {len(widths)} widths need sides divisible by {factor}")
+        if not widths or any(width < 1 or width % GROUPS for width in widths):
+            raise ValueError(f"widths are {tuple(widths)}; expected at least one, each a multiple of {GROUPS}")
+        self.shape, self.classes, self.bounds, self.widths = tuple(shape), classes, tuple(bounds), tuple(widths)
+        plain = len(widths) - 1
+        self.unet = UNet2DModel(
+            in_channels=shape[0],
+            out_channels=shape[0],
+            block_out_channels=self.widths,
+            down_block_types=("DownBlock2D",) * plain + ("AttnDownBlock2D",),
+            up_block_types=("AttnUpBlock2D",) + ("UpBlock2D",) * plain,
+            layers_per_block=1,
+            norm_num_groups=GROUPS,
+            num_class_embeds=classes + 1,
+        )
+
+    @classmethod
+    def fit(
+        cls,
+        task: Task,
+        *,
+        epochs: int = 60,
+        batch_size: int = 64,
+        lr: float = 2e-3,
+        drop: float = 0.15,
+        ema: float = 0.999,
+        widths: Sequence[int] = (32, 64),
+        seed: int = 0,
+        device: torch.device | str = "cpu",
+        progress: bool = True,
+    ) -> DDPM:
+        """Train on ``task.train``: guess the noise in x_t, squared error, t uniform (Ho et al., equation 14), AdamW.
+
+        Args:
+            task: images with finite bounds.
+            drop: share of the training examples whose label is replaced by "any".
+            ema: decay of the running average of the weights, which is what the returned model holds.
+            widths: of the U-Net, see :class:`DDPM`.
+            seed: of weights, batches, noise and dropped labels. Same seed and thread count: the same weights,
+                bit for bit. The global random state is left as found.
+            device: to train on; the model stays there.
+            progress: show a bar, once training has taken two seconds.
+
+        Raises:
+            ValueError: an empty training split, epochs or batch size below 1, a share outside [0, 1), and those of :class:`DDPM`.
+            RuntimeError: a loss that is not finite.
+        """
+        if len(task.train) == 0:
+            raise ValueError(f"the training split of {task.name} is empty")
+        for key, count in (("epochs", epochs), ("batch_size", batch_size)):
+            if count < 1:
+                raise ValueError(f"{key} is {count}; expected at least 1")
+        for key, share in (("drop", drop), ("ema", ema)):
+            if not 0 <= share < 1:
+                raise ValueError(f"{key} is {share}; expected a share in [0, 1)")
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            ddpm = cls(task.shape, len(task.classes), task.bounds, widths=widths).to(device)
+        z, y, generator = ddpm.encode(task.train.x), task.train.y, torch.Generator().manual_seed(seed)
+        parameters = list(ddpm.unet.parameters())
+        optimizer, average = torch.optim.AdamW(parameters, lr=lr), EMAModel(parameters, decay=ema)
+        bar = progress_bar(range(epochs), "DDPM", "epoch", show=progress)
+        for epoch in bar:
+            total = 0.0
+            for rows in torch.randperm(len(z), generator=generator).split(batch_size):
+                t = torch.randint(STEPS, (len(rows),), generator=generator)
+                noise = torch.randn(len(rows), *task.shape, generator=generator)
+                dropped = torch.rand(len(rows), generator=generator) < drop
+                a = ALPHA_BAR[t].float().view(-1, 1, 1, 1)
+                x_t = a.sqrt() * z[rows] + (1 - a).sqrt() * noise
+                guess = ddpm._noise(x_t, t, y[rows].masked_fill(dropped, ddpm.classes))
+                loss = F.mse_loss(guess, noise.to(guess))
+                optimizer.zero_grad(set_to_none=True)
+                loss.backward()
+                optimizer.step()
+                average.step(parameters)
+                total += loss.item() * len(rows)
+            if not math.isfinite(total):
+                raise RuntimeError(f"the loss became {total} in epoch {epoch + 1}; a learning rate below {lr} may help")
+            bar.set_postfix(loss=f"{total / len(z):.4f}")
+        optimizer.zero_grad(set_to_none=True)
+        average.copy_to(parameters)
+        return ddpm
+
+    def to(self, device: torch.device | str) -> DDPM:
+        """Move the network to ``device``; returns the model itself."""
+        self.unet.to(device)
+        return self
+
+    def encode(self, x: Tensor) -> Tensor:
+        """Images x (N, *shape) inside the bounds -> model space [-1, 1].
+
+        Raises:
+            ValueError: another shape, or x outside the bounds or not finite.
+        """
+        self._check_shape(x)
+        low, high = self.bounds
+        if not (low <= x.min().item() and x.max().item() <= high):
+            raise ValueError(f"x ranges over [{x.min():g}, {x.max():g}]; expected finite values inside {self.bounds}")
+        return 2 * (x - low) / (high - low) - 1
+
+    def decode(self, z: Tensor) -> Tensor:
+        """Model space -> images inside the bounds; values beyond [-1, 1] are clipped."""
+        low, high = self.bounds
+        return (low + (z + 1) / 2 * (high - low)).clamp(low, high)
+
+    def noised(self, x: Tensor, t: int, *, generator: torch.Generator) -> Tensor:
+        """x_t in model space (N, *shape) for images x inside the bounds. Errors as in :meth:`encode` and :meth:`score`."""
+        a, z = alpha_bar(t), self.encode(x)
+        noise = torch.randn(z.shape, generator=generator, device=generator.device).to(z)
+        return math.sqrt(a) * z + math.sqrt(1 - a) * noise
+
+    @torch.no_grad()
+    def score(self, x_t: Tensor, t: int, y: Tensor | int | None = None) -> Tensor:
+        """The model's ``grad log p_t(x_t | y)``, or ``grad log p_t(x_t)`` without a y, in model space.
+
+        Args:
+            x_t: noised images in model space (N, *shape), as from :meth:`noised`; unbounded.
+            t: noise level, 0 to 999.
+            y: a class, or one a row (N,); None for all classes together.
+
+        Returns:
+            ``-noise_theta(x_t, t, y) / sqrt(1 - abar_t)``, (N, *shape), on the device of x_t.
+
+        Raises:
+            ValueError: another shape, t or y out of range.
+        """
+        a = alpha_bar(t)
+        self._check_shape(x_t)
+        return (-self._noise(x_t, torch.tensor(t), self._labels(y, len(x_t))) / math.sqrt(1 - a)).to(x_t)
+
+    @torch.no_grad()
+    def sample(self, labels: Tensor | int, *, guidance: float = 1.0, steps: int = 50, generator: torch.Generator | None = None) -> Tensor:
+        """Draw images: start from noise and undo it step by step (Ho et al., algorithm 2, on ``steps`` of the 1000 levels).
+
+        Args:
+            labels: a class for each image (N,), int64; or how many images to draw of no class in particular.
+            guidance: w in ``(1 + w) noise(x_t, t, y) - w noise(x_t, t)`` (Ho & Salimans, equation 6). 0 draws from the model
+                of the class; more gives images that are more typical of it, and more alike. Without labels it has no effect.
+            steps: 1 to 1000.
+            generator: source of the noise; default: a fresh one with seed 0.
+
+        Returns:
+            Images (N, *shape) float32 inside the bounds, on the CPU.
+
+        Raises:
+            ValueError: a label or ``steps`` out of range, less than one image.
+        """
+        if not 1 <= steps <= STEPS:
+            raise ValueError(f"steps is {steps}; expected 1 to {STEPS}")
+        count = labels if isinstance(labels, int) else len(labels)
+        if count < 1:
+            raise ValueError(f"{count} images were asked for; expected at least 1")
+        generator = generator or torch.Generator().manual_seed(0)
+        anyone = self._labels(None, count)
+        wanted = None if isinstance(labels, int) else self._labels(labels, count)
+        scheduler = DDPMScheduler(STEPS, trained_betas=BETAS.tolist(), timestep_spacing="trailing")
+        scheduler.set_timesteps(steps)
+        x = torch.randn(count, *self.shape, generator=generator, device=generator.device).to(self.unet.device)
+        for t in scheduler.timesteps:
+            noise = self._noise(x, t, anyone)
+            if wanted is not None:
+                noise = (1 + guidance) * self._noise(x, t, wanted) - guidance * noise
+            x = scheduler.step(noise, t, x, generator=generator).prev_sample
+        return self.decode(x).cpu()
+
+    def save(self, path: str | Path) -> None:
+        """Write the weights as safetensors, whole or not at all; the header says what model they belong to."""
+        about = {"shape": self.shape, "classes": self.classes, "bounds": self.bounds, "widths": self.widths}
+        save_weights(path, self.unet.state_dict(), {"ddpm": json.dumps(about)})
+
+    @classmethod
+    def load(cls, path: str | Path) -> DDPM:
+        """Read what :meth:`save` wrote, onto the CPU.
+
+        Raises:
+            FileNotFoundError: no such file.
+            ValueError: a file that :meth:`save` did not write.
+        """
+        from safetensors import SafetensorError, safe_open
+
+        try:
+            with safe_open(path, framework="pt") as file:
+                about = json.loads(file.metadata()["ddpm"])
+                state = {name: file.get_tensor(name) for name in file.keys()}
+            with torch.random.fork_rng(devices=[]):
+                ddpm = cls(**about)
+            ddpm.unet.load_state_dict(state)
+        except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
+            raise ValueError(f"{path} does not hold a DDPM: {type(error).__name__} {error}") from error
+        return ddpm
+
+    def _noise(self, x_t: Tensor, t: Tensor, labels: Tensor) -> Tensor:
+        """The network's guess of the noise in x_t, on its own device."""
+        device = self.unet.device
+        return self.unet(x_t.to(device, torch.float32), t.to(device), class_labels=labels.to(device)).sample
+
+    def _labels(self, y: Tensor | int | None, rows: int) -> Tensor:
+        """One label a row; without a y the one that stands for any class."""
+        if y is None:
+            return torch.full((rows,), self.classes)
+        y = torch.as_tensor(y)
+        if y.dtype != torch.int64 or y.shape not in (torch.Size([]), torch.Size([rows])):
+            raise ValueError(f"labels have dtype {y.dtype} and shape {tuple(y.shape)}; expected int64, a class or ({rows},)")
+        if y.min() < 0 or y.max() >= self.classes:
+            raise ValueError(f"labels range over [{y.min()}, {y.max()}]; expected values in [0, {self.classes})")
+        return y.expand(rows)
+
+    def _check_shape(self, x: Tensor) -> None:
+        if tuple(x.shape[1:]) != self.shape or len(x) == 0:
+            raise ValueError(f"x has shape {tuple(x.shape)}; expected (N, {', '.join(map(str, self.shape))}) with N at least 1")
