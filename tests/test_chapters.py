@@ -67,3 +67,26 @@ def test_chapter_2_teaches_fgsm(threat: attacks.Threat, target: int | str | None
     ours = attacks.fgsm(net, x, y, threat, target=goal)
     assert torch.allclose(taught["fgsm"](net, x, y, threat, target=goal), ours, atol=1e-6)
     assert not torch.equal(ours, x)
+
+
+@pytest.mark.parametrize("start", ["x", "random"])
+@pytest.mark.parametrize("targeted", [False, True])
+@pytest.mark.parametrize("norm, eps", [("linf", 0.1), ("l2", 0.5)])
+def test_chapter_3_teaches_pgd(norm: str, eps: float, targeted: bool, start: str) -> None:
+    taught = run_cells("03-pgd.ipynb", "pgd-parts", "pgd-loop", "pgd-threat")
+    task = data.load("digits")
+    net = models.build("cnn", task, width=8, seed=1).double()
+    x, y = task.test.first(64).x.double(), task.test.first(64).y
+    target = (y + 1) % 10 if targeted else None
+    begin = x if start == "x" else attacks.Threat(norm, eps).random_start(x, torch.Generator().manual_seed(5))
+
+    class Fixed(attacks.Threat):
+        def random_start(self, x: torch.Tensor, generator: torch.Generator | None = None) -> torch.Tensor:
+            return begin.clone()
+
+    threat = Fixed(norm, eps)
+    ours = attacks.pgd(net, x, y, threat, target=target, steps=7, step_size=eps / 3, keep="last")
+    loop = taught["pgd"](net, x, y, norm, eps, 7, eps / 3, target, start=begin)
+    assert torch.allclose(loop, ours, atol=1e-9)
+    assert torch.allclose(taught["pgd_with"](threat, net, x, y, 7, eps / 3, target), ours, atol=1e-9)
+    assert not torch.allclose(ours, begin, atol=1e-3)
