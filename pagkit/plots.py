@@ -67,7 +67,7 @@ def show(axis: Axes, image: Tensor, *, bounds: tuple[float, float] = (0.0, 1.0))
 
 
 def show_signed(axis: Axes, image: Tensor, *, limit: float | None = None) -> None:
-    """A signed image (C, H, W), a gradient or a perturbation, summed over channels: orange up, blue down, white zero."""
+    """A signed image (C, H, W), a gradient or a perturbation, summed over channels: orange up, purple down, white zero."""
     array = image.detach().cpu().sum(0).numpy()
     limit = limit or float(np.abs(array).max()) or 1.0
     axis.imshow(array, cmap=plt.cm.PuOr_r, vmin=-limit, vmax=limit)
@@ -101,6 +101,21 @@ def robustness(eps: Sequence[float], scores: Mapping[str, Sequence[Score]], *, a
         axis.text(eps[-1], 100 * chance, "chance", color="#666666", fontsize=8, ha="right", va="bottom")
     axis.set(xlabel=xlabel, ylabel="correct under attack (%)", ylim=(-3, 103))
     axis.legend()
+    return axis
+
+
+def bars(names: Sequence[str], scores: Mapping[str, Sequence[Score]], *, axis: Axes | None = None) -> Axes:
+    """Accuracies side by side: a place for each name, a bar for each series, 95 % Wilson intervals as whiskers."""
+    axis = axis or plt.subplots(figsize=(5.6, 3.2))[1]
+    width = 0.75 / len(scores)
+    for i, (series, row) in enumerate(scores.items()):
+        whiskers = [[100 * (s.rate - s.low) for s in row], [100 * (s.high - s.rate) for s in row]]
+        places = np.arange(len(names)) + (i - (len(scores) - 1) / 2) * width
+        axis.bar(places, [100 * s.rate for s in row], 0.92 * width, yerr=whiskers, capsize=3, color=COLORS[i % len(COLORS)], label=series)
+    axis.set_xticks(range(len(names)), names)
+    axis.set(ylabel="correct under attack (%)", ylim=(0, 103))
+    axis.grid(axis="x")
+    axis.figure.legend(*axis.get_legend_handles_labels(), loc="outside upper center", ncols=len(scores))
     return axis
 
 
