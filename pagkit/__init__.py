@@ -2,8 +2,8 @@
 
 The library behind the book *Do perceptually aligned gradients imply robustness?*
 Modules import one way only, from the top of this list to the bottom:
-``cli``, ``plots``, ``results``, ``evaluation``, ``training``, ``losses``, ``targets``,
-``diffusion``, ``exact``, ``attacks``, ``models``, ``data``.
+``cli``, ``plots``, ``results``, ``evaluation``, ``masking``, ``autoattack``, ``counts``, ``training``,
+``losses``, ``targets``, ``diffusion``, ``exact``, ``attacks``, ``models``, ``data``.
 """
 
 __version__ = "0.1.0"

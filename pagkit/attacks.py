@@ -137,7 +137,7 @@ def pgd(
         generator = torch.Generator(x.device).manual_seed(0)
     step_size = 2.5 * threat.eps / steps if step_size is None else step_size
     best, best_score = x.clone(), torch.full((2, len(x)), -math.inf, dtype=x.dtype, device=x.device)
-    with _undisturbed(model, x, generator), torch.enable_grad():
+    with _undisturbed(model, generator), torch.enable_grad():
         with torch.no_grad():
             logits = model(x)
         goal = _check_target(target, y, _check_logits(logits, y))
@@ -258,12 +258,12 @@ def unit(v: Tensor) -> Tensor:
 
 
 @contextmanager
-def _undisturbed(model: nn.Module, x: Tensor, generator: torch.Generator) -> Iterator[None]:
+def _undisturbed(model: nn.Module, generator: torch.Generator) -> Iterator[None]:
     """Eval mode inside; modes and global random state as before on leaving.
 
     A model with randomness of its own draws from a state that ``generator`` seeds.
     """
-    devices = [x.device] if x.device.type == "cuda" else []
+    devices = range(torch.cuda.device_count())  # manual_seed reseeds them all
     with mode(model, training=False), torch.random.fork_rng(devices=devices):
         torch.manual_seed(int(torch.randint(2**62, (), generator=generator, device=generator.device)))
         yield

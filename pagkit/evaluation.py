@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -12,50 +11,13 @@ from torch import Tensor, nn
 
 from . import attacks, exact, losses, models
 from .attacks import Threat
-from .data import Split, Task, progress_bar
+from .autoattack import perturb
+from .counts import Score as Score  # callers reach these three as evaluation.Score, .correct, .checklist
+from .counts import attacked, batches
+from .counts import correct as correct
+from .data import Split, Task
+from .masking import checklist as checklist
 from .targets import GradientTarget
-
-BATCH = 500
-
-
-@dataclass(frozen=True)
-class Score:
-    """``correct`` of ``total`` test examples.
-
-    Raises:
-        ValueError: total below 1, or correct outside [0, total].
-    """
-
-    correct: int
-    total: int
-
-    def __post_init__(self) -> None:
-        if self.total < 1 or not 0 <= self.correct <= self.total:
-            raise ValueError(f"{self.correct} of {self.total} correct; expected 0 <= correct <= total and total >= 1")
-
-    @property
-    def rate(self) -> float:
-        """``correct / total``."""
-        return self.correct / self.total
-
-    @property
-    def low(self) -> float:
-        """Lower end of the 95 % Wilson interval (Wilson, 1927)."""
-        return self._wilson()[0]
-
-    @property
-    def high(self) -> float:
-        """Upper end of the 95 % Wilson interval."""
-        return self._wilson()[1]
-
-    def _wilson(self, z: float = 1.959964) -> tuple[float, float]:
-        n, p = self.total, self.rate
-        centre = (p + z * z / (2 * n)) / (1 + z * z / n)
-        half = z / (1 + z * z / n) * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-        return max(0.0, centre - half), min(1.0, centre + half)
-
-    def __str__(self) -> str:
-        return f"{self.correct}/{self.total} = {100 * self.rate:.1f} % [{100 * self.low:.1f}, {100 * self.high:.1f}]"
 
 
 def accuracy(model: nn.Module, split: Split) -> Score:
@@ -64,13 +26,7 @@ def accuracy(model: nn.Module, split: Split) -> Score:
     Raises:
         ValueError: an empty split.
     """
-    return Score(int(correct(model, split).sum()), len(split))
-
-
-def correct(model: nn.Module, split: Split) -> Tensor:
-    """Which rows are classified correctly, bool (N,) on the CPU. Errors as in :func:`accuracy`."""
-    with torch.no_grad(), models.mode(model, training=False):
-        return torch.cat([(model(x).argmax(1) == y).cpu() for _, x, y in _batches(model, split)])
+    return _count(correct(model, split))
 
 
 def robust_accuracy(
@@ -98,16 +54,78 @@ def robust_accuracy(
     Raises:
         ValueError: an empty split, and all errors of ``pgd``.
     """
+    options |= {"target": target, "progress": progress, "generator": generator}
+    return _count(correct(model, attacked(model, split, threat, **options)))
+
+
+def autoattack(model: nn.Module, split: Split, threat: Threat, *, seed: int = 0, progress: bool = True, **options: Any) -> Score:
+    """Share of ``split`` still classified correctly after AutoAttack (Croce & Hein, 2020).
+
+    Needs ``pip install 'pagkit[autoattack]'``. Arguments and errors as in :func:`pagkit.autoattack.perturb`, which gives the
+    attacked inputs themselves and takes the ``options`` attacks and queries.
+    """
+    return worst_case(model, split.y, perturb(model, split, threat, seed=seed, progress=progress, **options))
+
+
+def robustness_curve(
+    model: nn.Module,
+    split: Split,
+    norm: str,
+    eps_list: Sequence[float],
+    *,
+    bounds: tuple[float, float] = (0.0, 1.0),
+    progress: bool = True,
+    generator: torch.Generator | None = None,
+    **options: Any,
+) -> list[Score]:
+    """Accuracy under :func:`pagkit.attacks.pgd` at each eps, in the order given.
+
+    The radii are attacked from small to large, and an example broken at one counts as broken at every larger one, whose
+    ball holds the same point. So the accuracy cannot rise with eps, by construction: a curve that does not rise is no sign of
+    a sound attack. :func:`pagkit.masking.checklist` attacks each radius afresh.
+
+    Args:
+        norm, bounds: of the threat.
+        eps_list: radii, in the units of x.
+        progress, generator, options: as in :func:`robust_accuracy`.
+
+    Raises:
+        ValueError: an empty split, a target, and all errors of ``Threat`` and ``pgd``.
+    """
+    if "target" in options:
+        raise ValueError("a robustness curve takes no target; expected an untargeted attack")
     generator = generator or torch.Generator().manual_seed(0)
-    kept = 0
-    for rows, x, y in progress_bar(list(_batches(model, split)), "attack", "batch", show=progress):
-        goal = target[rows].to(x.device) if isinstance(target, Tensor) and target.ndim else target
-        if goal is None or not (torch.as_tensor(goal) == y).all():
-            x = attacks.pgd(model, x, y, threat, target=goal, generator=generator, **options)
-        elif len(y) == len(split):
-            raise ValueError("target equals the true label on every row; a targeted attack needs another class")
-        kept += int(correct(model, Split(x, y)).sum())
-    return Score(kept, len(split))
+    held, scores = correct(model, split), {}
+    for eps in sorted(set(eps_list)):
+        threat, rows = Threat(norm, eps, bounds), held.nonzero().flatten()
+        if len(rows):
+            left = Split(split.x[rows], split.y[rows])
+            held[rows] = correct(model, attacked(model, left, threat, progress=progress, generator=generator, **options))
+        scores[eps] = _count(held)
+    return [scores[eps] for eps in eps_list]
+
+
+def transfer_accuracy(
+    model: nn.Module, surrogate: nn.Module, split: Split, threat: Threat, *, keep: str = "last", progress: bool = True, **options: Any
+) -> Score:
+    """Share of ``split`` that ``model`` gets right both as it is and after PGD on ``surrogate``, another model of the task.
+
+    ``keep="last"`` is the default: a point that has only just fooled the surrogate, where ``"worst"`` stops, seldom fools
+    a second model. Other arguments and errors as in :func:`robust_accuracy`.
+    """
+    moved = attacked(surrogate, split, threat, keep=keep, progress=progress, **options)
+    return worst_case(model, split.y, split.x, moved.x)
+
+
+def worst_case(model: nn.Module, y: Tensor, *x_advs: Tensor) -> Score:
+    """Share of examples that ``model`` gets right on every one of several attacked copies, each (N, *shape).
+
+    Raises:
+        ValueError: no copy, no examples, or a copy that has not one row for each label.
+    """
+    if not x_advs:
+        raise ValueError("no attacked copy is given; expected at least one x_adv")
+    return _count(torch.stack([correct(model, Split(x_adv, y)) for x_adv in x_advs]).all(0))
 
 
 def exact_accuracy(model: nn.Module, split: Split, eps: float) -> Score:
@@ -115,8 +133,7 @@ def exact_accuracy(model: nn.Module, split: Split, eps: float) -> Score:
 
     Errors as in :func:`accuracy` and :func:`pagkit.exact.radius`.
     """
-    held = correct(model, split) & (exact.radius(model, split.x) > eps)
-    return Score(int(held.sum()), len(split))
+    return _count(correct(model, split) & (exact.radius(model, split.x) > eps))
 
 
 def alignment(model: nn.Module, task: Task, target: GradientTarget, *, split: str = "test", of: str = "log_prob") -> float:
@@ -134,7 +151,7 @@ def alignment(model: nn.Module, task: Task, target: GradientTarget, *, split: st
     part = task.train if split == "train" else task.test
     total = 0.0
     with models.mode(model, training=False):
-        for rows, x, y in _batches(model, part):
+        for rows, x, y in batches(model, part):
             index = rows if split == "train" else torch.full_like(rows, -1)
             classes = torch.arange(len(task.classes), device=x.device).expand(len(y), -1)
             gradients, _ = losses.input_gradients(model, x, classes, of=of)
@@ -143,7 +160,9 @@ def alignment(model: nn.Module, task: Task, target: GradientTarget, *, split: st
 
 
 def measure(model: nn.Module, task: Task, metric: str, *, progress: bool = True, **options: Any) -> Score:
-    """A metric by name: ``"clean"``, or attack-norm-eps such as ``"pgd-l2-0.5"`` or ``"exact-l2-15"``, on the test split.
+    """A metric by name on the test split: ``"clean"``, or attack-norm-eps such as ``"pgd-l2-0.5"`` or ``"exact-l2-15"``.
+
+    The attacks are pgd, autoattack, square (AutoAttack's black-box attack alone) and exact.
 
     Args:
         options: of the attack. ``target="next"`` sends class c to class c + 1, the last one to 0.
@@ -156,12 +175,15 @@ def measure(model: nn.Module, task: Task, metric: str, *, progress: bool = True,
         return accuracy(model, task.test)
     if attack == "exact":
         return exact_accuracy(model, task.test, eps)
+    if attack in ("autoattack", "square"):
+        options |= {"attacks": ["square"]} if attack == "square" else {}
+        return autoattack(model, task.test, Threat(norm, eps, task.bounds), progress=progress, **options)
     if options.get("target") == "next":
         options["target"] = (task.test.y + 1) % len(task.classes)
     return robust_accuracy(model, task.test, Threat(norm, eps, task.bounds), progress=progress, **options)
 
 
-METRICS: dict[str, Callable[[str], bool]] = {"pgd": lambda norm: norm in attacks.NORMS, "exact": lambda norm: norm == "l2"}
+METRICS = {"pgd": attacks.NORMS, "autoattack": attacks.NORMS, "square": attacks.NORMS, "exact": ("l2",)}  # attack: its norms
 
 
 def parse_metric(metric: str) -> tuple[str, str, float]:
@@ -178,15 +200,11 @@ def parse_metric(metric: str) -> tuple[str, str, float]:
         radius = float(eps)
     except ValueError:
         radius = math.nan
-    if attack not in METRICS or not METRICS[attack](norm) or not radius >= 0:
-        raise ValueError(f"unknown metric {metric!r}; expected 'clean', 'pgd-<l2|linf>-<eps>' or 'exact-l2-<eps>'")
+    if norm not in METRICS.get(attack, ()) or not radius >= 0:
+        known = ", ".join(f"'{attack}-<{'|'.join(norms)}>-<eps>'" for attack, norms in METRICS.items())
+        raise ValueError(f"unknown metric {metric!r}; expected 'clean', {known}")
     return attack, norm, radius
 
 
-def _batches(model: nn.Module, split: Split) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """(positions, x, y) of consecutive batches, x and y on the model's device."""
-    if len(split) == 0:
-        raise ValueError("the split is empty; expected at least one example")
-    device = next((p.device for p in model.parameters()), split.x.device)
-    for rows in torch.arange(len(split)).split(BATCH):
-        yield rows, split.x[rows].to(device), split.y[rows].to(device)
+def _count(held: Tensor) -> Score:
+    return Score(int(held.sum()), len(held))

@@ -10,7 +10,6 @@
 
 from __future__ import annotations
 
-import html
 import json
 import os
 import platform
@@ -26,12 +25,21 @@ import torch
 import torchvision
 
 from . import __version__
+from .counts import Table as Table  # callers reach it as results.Table too
 from .data import Task
 from .evaluation import Score, parse_metric
 from .models import save_weights as save_weights  # callers reach it as results.save_weights too
 from .models import write_atomically
 
-PROVENANCE = {"data": str, "hardware": str, "threads": int, "train_seconds": float, "evaluate_seconds": float, "versions": dict, "commit": str}
+PROVENANCE = {
+    "data": str,
+    "hardware": str,
+    "threads": int,
+    "train_seconds": float,
+    "evaluate_seconds": float,
+    "versions": dict,
+    "commit": str,
+}
 
 
 @dataclass(frozen=True)
@@ -105,33 +113,6 @@ def column(results: Iterable[Result], recipe: str, metric: str) -> list[int]:
 def summary(counts: Sequence[int]) -> str:
     """``median (lowest-highest)`` of some counts."""
     return f"{statistics.median(counts):g} ({min(counts)}-{max(counts)})"
-
-
-@dataclass(frozen=True)
-class Table:
-    """Cells of text under a header; printed as columns, shown by Jupyter as an HTML table."""
-
-    caption: str
-    header: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-
-    def __str__(self) -> str:
-        lines = [self.header, *self.rows]
-        widths = [max(map(len, cells)) for cells in zip(*lines, strict=True)]
-        texts = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines]
-        return "\n".join([self.caption, *texts])
-
-    __repr__ = __str__
-
-    def _repr_html_(self) -> str:
-        header, *rows = ([html.escape(cell) for cell in line] for line in (self.header, *self.rows))
-        head = "".join(f'<th scope="col">{cell}</th>' for cell in header)
-        body = [f'<tr><th scope="row">{row[0]}</th>' + "".join(f"<td>{cell}</td>" for cell in row[1:]) + "</tr>\n" for row in rows]
-        return (
-            '<table style="white-space: nowrap; font-size: 0.85em; margin-bottom: 1em">\n'
-            f'<caption style="color: inherit; text-align: left">{html.escape(self.caption)}</caption>\n'
-            f"<thead><tr>{head}</tr></thead>\n<tbody>\n{''.join(body)}</tbody>\n</table>"
-        )
 
 
 def leaderboard(results: Sequence[Result], task: str) -> Table:
