@@ -187,7 +187,8 @@ def check_batch(x: Tensor, y: Tensor, bounds: tuple[float, float]) -> None:
         raise ValueError("the batch is empty; expected at least one row")
     low, high = x.min().item(), x.max().item()
     if not (math.isfinite(low) and math.isfinite(high) and bounds[0] <= low and high <= bounds[1]):
-        raise ValueError(f"x ranges over [{low:g}, {high:g}]; expected finite values inside {bounds}. Normalise inside the model, not before it")
+        found = f"x ranges over [{low:g}, {high:g}]"
+        raise ValueError(f"{found}; expected finite values inside {bounds}. Normalise inside the model, not before it")
 
 
 def _check_options(steps: int, step_size: float | None, restarts: int, random_start: bool, keep: str, threat: Threat) -> None:

@@ -81,7 +81,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="pagkit", description="Run the experiments of the book.")
     parser.add_argument("--version", action="version", version=f"pagkit {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    command = commands.add_parser("run", help="train and evaluate one recipe, write result.json", description="Train and evaluate one recipe.")
+    command = commands.add_parser("run", help="train and evaluate one recipe, write result.json")
     command.add_argument("recipe", metavar="RECIPE", help="a name (see `pagkit recipes`) or a .yaml file")
     command.add_argument("--seed", type=_seed, default=0, help="of data, weights and batches (default 0)")
     command.add_argument("--data", metavar="PATH", help="use the images of this folder: train/<class>/ and test/<class>/")

@@ -144,7 +144,8 @@ def _activation(name: str) -> type[nn.Module]:
 
 def _image_shape(task: Task, model: str, at_least: int) -> tuple[int, int, int]:
     if len(task.shape) != 3 or min(task.shape[1:]) < at_least:
-        raise ValueError(f"{model} takes images (C, H, W) of at least {at_least} x {at_least}; {task.name} has inputs of shape {task.shape}")
+        need = f"images (C, H, W) of at least {at_least} x {at_least}"
+        raise ValueError(f"{model} takes {need}; {task.name} has inputs of shape {task.shape}")
     return task.shape[0], task.shape[1], task.shape[2]
 
 

@@ -42,7 +42,14 @@ def use_style() -> None:
     )
 
 
-def images(x: Tensor, titles: Sequence[str] | None = None, *, columns: int = 8, size: float = 1.15, bounds: tuple[float, float] = (0.0, 1.0)) -> Figure:
+def images(
+    x: Tensor,
+    titles: Sequence[str] | None = None,
+    *,
+    columns: int = 8,
+    size: float = 1.15,
+    bounds: tuple[float, float] = (0.0, 1.0),
+) -> Figure:
     """A grid of images (N, C, H, W), each with its title."""
     rows = -(-len(x) // columns)
     height = size * (1.25 if titles else 1.0)
@@ -74,22 +81,14 @@ def show_signed(axis: Axes, image: Tensor, *, limit: float | None = None) -> Non
     axis.axis("off")
 
 
-def attack_panel(x: Tensor, x_adv: Tensor, before: Sequence[str], after: Sequence[str]) -> Figure:
-    """Three rows of images: clean, perturbation (signed, one scale for all), attacked; titled before and after."""
-    figure, axes = plt.subplots(3, len(x), figsize=(1.25 * len(x), 4.2), squeeze=False)
-    limit = float((x_adv - x).abs().max()) or 1.0
-    for i in range(len(x)):
-        show(axes[0, i], x[i])
-        show_signed(axes[1, i], x_adv[i] - x[i], limit=limit)
-        show(axes[2, i], x_adv[i])
-        axes[0, i].set_title(before[i], fontsize=9)
-        axes[2, i].set_title(after[i], fontsize=9, color=COLORS[1] if before[i] != after[i] else "black")
-    for row, name in enumerate(("clean", "change", "attacked")):
-        axes[row, 0].text(-0.12, 0.5, name, transform=axes[row, 0].transAxes, rotation=90, ha="right", va="center")
-    return figure
-
-
-def robustness(eps: Sequence[float], scores: Mapping[str, Sequence[Score]], *, axis: Axes | None = None, xlabel: str = "eps", chance: float | None = None) -> Axes:
+def robustness(
+    eps: Sequence[float],
+    scores: Mapping[str, Sequence[Score]],
+    *,
+    axis: Axes | None = None,
+    xlabel: str = "eps",
+    chance: float | None = None,
+) -> Axes:
     """Accuracy under attack against eps, one line a model, with 95 % Wilson intervals as bands."""
     axis = axis or plt.subplots(figsize=(5.4, 3.4))[1]
     for i, (name, row) in enumerate(scores.items()):
@@ -116,16 +115,6 @@ def bars(names: Sequence[str], scores: Mapping[str, Sequence[Score]], *, axis: A
     axis.set(ylabel="correct under attack (%)", ylim=(0, 103))
     axis.grid(axis="x")
     axis.figure.legend(*axis.get_legend_handles_labels(), loc="outside upper center", ncols=len(scores))
-    return axis
-
-
-def curves(histories: Mapping[str, Sequence[float]], *, axis: Axes | None = None, ylabel: str = "loss", xlabel: str = "epoch") -> Axes:
-    """One line a name, over 1, 2, ..."""
-    axis = axis or plt.subplots(figsize=(5.4, 3.0))[1]
-    for i, (name, values) in enumerate(histories.items()):
-        axis.plot(range(1, len(values) + 1), values, color=COLORS[i % len(COLORS)], label=name)
-    axis.set(xlabel=xlabel, ylabel=ylabel)
-    axis.legend()
     return axis
 
 
@@ -162,10 +151,5 @@ def points(axis: Axes, split: Split, *, size: float = 9) -> None:
     """A two-dimensional split as dots: class 0 blue circles, class 1 orange squares."""
     for label in (0, 1):
         x = split.x[split.y == label]
-        axis.scatter(x[:, 0], x[:, 1], s=size, color=COLORS[label], marker=MARKERS[label], edgecolor="white", linewidth=0.3, label=f"class {label}", zorder=3)
-
-
-def arrows(axis: Axes, x: Tensor, v: Tensor, *, color: str = "black", length: float = 8.0) -> None:
-    """Directions v (N, 2) at points x (N, 2), all drawn with the same length in data units."""
-    v = torch.nn.functional.normalize(v.detach(), dim=1) * length
-    axis.quiver(x[:, 0], x[:, 1], v[:, 0], v[:, 1], angles="xy", scale_units="xy", scale=1, color=color, width=0.004, zorder=4)
+        look = {"color": COLORS[label], "marker": MARKERS[label], "edgecolor": "white", "linewidth": 0.3, "zorder": 3}
+        axis.scatter(x[:, 0], x[:, 1], s=size, label=f"class {label}", **look)

@@ -114,7 +114,8 @@ class Recipe:
         if len(self.ramp) != 2 or not 0 <= self.ramp[0] <= self.ramp[1] <= 1:
             raise ValueError(f"recipe {self.name!r}: ramp is {self.ramp}; expected two shares 0 <= start <= end <= 1")
         if (self.method == "pag") != (self.target is not None):
-            raise ValueError(f"recipe {self.name!r}: method {self.method!r} with target {self.target!r}; method 'pag' and a target go together")
+            found = f"method {self.method!r} with target {self.target!r}"
+            raise ValueError(f"recipe {self.name!r}: {found}; method 'pag' and a target go together")
 
     @classmethod
     def load(cls, name: str | Path, **changes: Any) -> Recipe:
@@ -149,7 +150,10 @@ def recipe_names() -> list[str]:
 
 @dataclass
 class History:
-    """One entry an epoch: mean loss (total), cross-entropy, alignment (nan where PAG was off), last lr and weight; and the wall time in seconds."""
+    """One entry an epoch: mean loss (total), its parts (alignment is nan where PAG was off), last lr and weight.
+
+    ``seconds`` is the wall time of the whole training.
+    """
 
     total: list[float] = field(default_factory=list)
     cross_entropy: list[float] = field(default_factory=list)

@@ -11,7 +11,13 @@ from pagkit import models
 
 @pytest.mark.parametrize(
     ("name", "options"),
-    [("mlp", {}), ("mlp", {"hidden": [8, 8], "activation": "gelu"}), ("cnn", {"width": 4, "activation": "relu"}), ("resnet18", {"norm": "group"}), ("resnet18", {"activation": "silu"})],
+    [
+        ("mlp", {}),
+        ("mlp", {"hidden": [8, 8], "activation": "gelu"}),
+        ("cnn", {"width": 4, "activation": "relu"}),
+        ("resnet18", {"norm": "group"}),
+        ("resnet18", {"activation": "silu"}),
+    ],
 )
 def test_build_gives_logits_from_raw_inputs(digits, name: str, options: dict) -> None:
     before = torch.get_rng_state()
