@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from pagkit import attacks, data, exact, models
+from pagkit import attacks, data, exact, models, training
 
 BOOK = Path(__file__).parent.parent / "book"
 
@@ -90,3 +90,15 @@ def test_chapter_3_teaches_pgd(norm: str, eps: float, targeted: bool, start: str
     assert torch.allclose(loop, ours, atol=1e-9)
     assert torch.allclose(taught["pgd_with"](threat, net, x, y, 7, eps / 3, target), ours, atol=1e-9)
     assert not torch.allclose(ours, begin, atol=1e-3)
+
+
+def test_chapter_4_teaches_adversarial_training() -> None:
+    """Weight for weight: the chapter's loop and the library's draw, attack and step alike."""
+    taught = run_cells("04-adversarial-training.ipynb", "setup", "adversarial-training")
+    task = data.load("digits", train_per_class=15)
+    recipe = training.Recipe.load("digits-adversarial-l2", epochs=2, model_options={"width": 8})
+    ours, library = (models.build("cnn", task, width=8, seed=1) for _ in range(2))
+    taught["adversarial_training"](ours, task, recipe)
+    training.fit(library, task, recipe, progress=False)
+    for name, value in ours.state_dict().items():
+        assert torch.equal(value, library.state_dict()[name]), name
