@@ -17,7 +17,7 @@ book: .venv/.installed ## build the book, warnings as errors
 	@echo "The book is built: open $(CURDIR)/_build/html/index.html"
 
 test: .venv/.installed ## run every test, the notebooks included
-	@$(BIN)/python -m pytest --nbval -q -n $(JOBS) --dist loadfile
+	@$(BIN)/python -m pytest --nbval -q -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
 notebooks: .venv/.installed ## execute the notebooks and store their outputs
 	@$(BIN)/python scripts/execute_notebooks.py -j $(JOBS)
