@@ -3,43 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import re
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from . import __version__, data, evaluation, models, results, training
-
-
-def run(recipe: training.Recipe, *, out: str | Path, folder: str | Path | None = None, progress: bool = True) -> results.Result:
-    """Train and evaluate ``recipe``, then write ``out``/model.safetensors and ``out``/result.json.
-
-    Args:
-        recipe: with ``recipe.seed`` set.
-        out: a folder; made if missing.
-        folder: take the images of this folder (train/<class>/, test/<class>/) in place of the recipe's data.
-        progress: show bars.
-
-    Raises:
-        ValueError, FileNotFoundError: bad recipe or data; found before any training.
-        pagkit.training.TrainingDiverged: a loss that is not finite.
-    """
-    for metric in recipe.metrics:
-        evaluation.parse_metric(metric)
-    name = recipe.task if folder is None else f"folder:{folder}"
-    options = {"seed": recipe.seed, **recipe.data} if folder is None else {}
-    task = data.load(name, **options)
-    model = models.build(recipe.model, task, seed=recipe.seed, **recipe.model_options)
-    Path(out).mkdir(parents=True, exist_ok=True)
-    history = training.fit(model, task, recipe, progress=progress)
-    started = time.perf_counter()
-    metrics = {"clean": {}, **recipe.metrics}
-    scores = {m: evaluation.measure(model, task, m, progress=progress, **how) for m, how in metrics.items()}
-    where = results.provenance(task, train_seconds=history.seconds, evaluate_seconds=time.perf_counter() - started)
-    result = results.Result(recipe.name, task.name, recipe.seed, scores, where)
-    results.save_weights(Path(out) / "model.safetensors", model.state_dict())
-    results.save(Path(out) / "result.json", result)
-    return result
+from . import __version__, experiment, training
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -59,13 +28,15 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(args: argparse.Namespace) -> int:
-    recipe = training.Recipe.load(args.recipe, seed=args.seed)
+    recipe = training.Recipe.load("+".join([args.recipe, *args.set]), seed=args.seed)
     out = Path(args.out or Path("runs") / f"{recipe.name}-seed{args.seed}")
-    result = run(recipe, out=out, folder=args.data, progress=sys.stderr.isatty())
+    result = experiment.run(recipe, out=out, folder=args.data, progress=sys.stderr.isatty())
     print(f"{result.recipe}, seed {result.seed}, on {result.provenance['data']}")
-    width = max(map(len, result.metrics))
-    for metric, score in result.metrics.items():
-        print(f"  {metric:<{width}}  {score}")
+    figures = {**result.metrics, **{f"alignment with {name}": f"{cosine:.3f}" for name, cosine in result.alignment.items()}}
+    for name, figure in figures.items():
+        print(f"  {name:<{max(map(len, figures))}}  {figure}")
+    if result.checklist is not None:
+        print(result.checklist)
     print(f"trained in {result.provenance['train_seconds']} s; wrote {out / 'result.json'} and model.safetensors beside it")
     return 0
 
@@ -84,12 +55,19 @@ def _parser() -> argparse.ArgumentParser:
     command = commands.add_parser("run", help="train and evaluate one recipe, write result.json")
     command.add_argument("recipe", metavar="RECIPE", help="a name (see `pagkit recipes`) or a .yaml file")
     command.add_argument("--seed", type=_seed, default=0, help="of data, weights and batches (default 0)")
+    command.add_argument("--set", metavar="KEY=VALUE", type=_setting, action="append", default=[], help="change a key of the recipe")
     command.add_argument("--data", metavar="PATH", help="use the images of this folder: train/<class>/ and test/<class>/")
     command.add_argument("--out", metavar="DIR", help="where to write (default runs/RECIPE-seedN)")
     command.set_defaults(call=_run)
     command = commands.add_parser("recipes", help="list the recipes that come with pagkit")
     command.set_defaults(call=_recipes)
     return parser
+
+
+def _setting(text: str) -> str:
+    if not re.match(r"[\w.]+=", text):
+        raise argparse.ArgumentTypeError(f"setting is {text!r}; expected KEY=VALUE, such as weight=0.1")
+    return text
 
 
 def _seed(text: str) -> int:

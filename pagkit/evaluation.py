@@ -35,6 +35,7 @@ def robust_accuracy(
     threat: Threat,
     *,
     target: Tensor | int | None = None,
+    likeliest: int = 0,
     progress: bool = True,
     generator: torch.Generator | None = None,
     **options: Any,
@@ -47,15 +48,26 @@ def robust_accuracy(
         threat: norm, eps and bounds.
         target: a class, or one a row of ``split`` (N,); a batch in which every row already is the target
             has nothing to attack and counts as it stands.
+        likeliest: after the untargeted attack, go on with what it spares: attack targeted at the likeliest other class, then at the
+            next, for this many. An example counts if it withstands all. The untargeted loss leads to the class that is nearest at
+            first, and another one's region may begin sooner.
         progress: show a bar, once it has taken two seconds.
         generator: source of all random starts; default: a fresh one with seed 0.
         options: of :func:`pagkit.attacks.pgd` (steps, step_size, restarts, random_start, keep).
 
     Raises:
-        ValueError: an empty split, and all errors of ``pgd``.
+        ValueError: an empty split, ``likeliest`` negative, not below the number of classes, or together with a target; and all errors
+            of ``pgd``.
     """
-    options |= {"target": target, "progress": progress, "generator": generator}
-    return _count(correct(model, attacked(model, split, threat, **options)))
+    if likeliest and target is not None:
+        raise ValueError(f"likeliest is {likeliest} with a target; expected one or the other")
+    options |= {"progress": progress, "generator": generator or torch.Generator().manual_seed(0)}
+    held = correct(model, attacked(model, split, threat, target=target, **options))
+    for goal in _likeliest(model, split, likeliest):
+        if len(rows := held.nonzero().flatten()):
+            part = Split(split.x[rows], split.y[rows])
+            held[rows] = correct(model, attacked(model, part, threat, target=goal[rows], **options))
+    return _count(held)
 
 
 def autoattack(model: nn.Module, split: Split, threat: Threat, *, seed: int = 0, progress: bool = True, **options: Any) -> Score:
@@ -171,6 +183,8 @@ def measure(model: nn.Module, task: Task, metric: str, *, progress: bool = True,
         ValueError: a name or option that is not known.
     """
     attack, norm, eps = parse_metric(metric)
+    if attack == "samples":
+        raise ValueError("metric 'samples' is one of diffusion models; expected 'clean' or an attack")
     if attack == "clean":
         return accuracy(model, task.test)
     if attack == "exact":
@@ -187,13 +201,13 @@ METRICS = {"pgd": attacks.NORMS, "autoattack": attacks.NORMS, "square": attacks.
 
 
 def parse_metric(metric: str) -> tuple[str, str, float]:
-    """``"pgd-l2-0.5"`` -> ``("pgd", "l2", 0.5)``; ``"clean"`` -> ``("clean", "", 0.0)``.
+    """``"pgd-l2-0.5"`` -> ``("pgd", "l2", 0.5)``; ``"clean"`` -> ``("clean", "", 0.0)``, and so for ``"samples"`` of a diffusion model.
 
     Raises:
         ValueError: anything else.
     """
-    if metric == "clean":
-        return "clean", "", 0.0
+    if metric in ("clean", "samples"):
+        return metric, "", 0.0
     attack, _, rest = metric.partition("-")
     norm, _, eps = rest.partition("-")
     try:
@@ -204,6 +218,17 @@ def parse_metric(metric: str) -> tuple[str, str, float]:
         known = ", ".join(f"'{attack}-<{'|'.join(norms)}>-<eps>'" for attack, norms in METRICS.items())
         raise ValueError(f"unknown metric {metric!r}; expected 'clean', {known}")
     return attack, norm, radius
+
+
+def _likeliest(model: nn.Module, split: Split, count: int) -> list[Tensor]:
+    """The ``count`` likeliest classes of each row other than its label, the likeliest first, each (N,)."""
+    if count == 0:
+        return []
+    with torch.no_grad(), models.mode(model, training=False):
+        logits = torch.cat([model(x).cpu() for _, x, _ in batches(model, split)])
+    if not 0 < count < logits.shape[1]:
+        raise ValueError(f"likeliest is {count}; expected 0 to {logits.shape[1] - 1} classes")
+    return list(logits.scatter(1, split.y.cpu()[:, None], -math.inf).topk(count, dim=1).indices.unbind(1))
 
 
 def _count(held: Tensor) -> Score:

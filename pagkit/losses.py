@@ -30,6 +30,7 @@ def pag_loss(
     *,
     weight: float,
     of: str = "log_prob",
+    attacked: Tensor | None = None,
 ) -> PAGLoss:
     """Cross-entropy plus ``weight * C * mean over the k classes of (1 - cos(input gradient, direction))``.
 
@@ -45,6 +46,7 @@ def pag_loss(
         weight: lambda >= 0; at 0 the result is plain cross-entropy and no input gradient is taken.
         of: whose input gradient: ``"log_prob"`` (log p_c) or ``"logit"`` (z_c). The first is computed as
             the gradient of the log-odds, which has the same direction and does not vanish when p_c is 1.
+        attacked: x after an attack, of its shape: cross-entropy is taken there, and alignment at x. Default: both at x.
 
     Returns:
         :class:`PAGLoss`, differentiable in the model's parameters (a double backward).
@@ -58,12 +60,12 @@ def pag_loss(
     if of not in GRADIENTS:
         raise ValueError(f"of is {of!r}; expected one of {', '.join(GRADIENTS)}")
     if weight == 0:
-        cross_entropy = F.cross_entropy(model(x), y)
+        cross_entropy = F.cross_entropy(model(x if attacked is None else attacked), y)
         return PAGLoss(cross_entropy, cross_entropy, torch.full_like(cross_entropy, torch.nan))
     gradients, logits = input_gradients(model, x, classes, of=of, create_graph=True)
     if directions.shape != gradients.shape:
         raise ValueError(f"directions have shape {tuple(directions.shape)}; expected {tuple(gradients.shape)}")
-    cross_entropy = F.cross_entropy(logits, y)
+    cross_entropy = F.cross_entropy(logits if attacked is None else model(attacked), y)
     alignment = cosine(gradients, directions).mean()
     return PAGLoss(cross_entropy + weight * logits.shape[1] * (1 - alignment), cross_entropy, alignment)
 

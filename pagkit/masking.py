@@ -34,6 +34,7 @@ class Checklist:
     """All rows; printed as columns, shown by Jupyter as an HTML table."""
 
     checks: tuple[Check, ...]
+    caption: str = "gradient masking"
 
     @property
     def failed(self) -> tuple[int, ...]:
@@ -42,7 +43,7 @@ class Checklist:
 
     def _table(self) -> Table:
         rows = tuple((f"{i}. {check.name}", check.verdict, check.figure) for i, check in enumerate(self.checks, 1))
-        return Table("gradient masking", ("what should hold", "verdict", "figure"), rows)
+        return Table(self.caption, ("what should hold", "verdict", "figure"), rows)
 
     def __str__(self) -> str:
         return str(self._table())
@@ -157,7 +158,8 @@ def checklist(
             _check("other scales of the logits find nothing", *extra(white, scaled)),
             _check("no gradient is zero", zero <= slack, f"median norm {norms.median().item():.2g}, {zero} of {total} zero"),
             _check("the worst case of all is about PGD's", first - together.correct <= slack, f"PGD {first}, all {together}"),
-        )
+        ),
+        f"gradient masking, {threat.norm} eps {threat.eps:g}",
     )
 
 

@@ -4,7 +4,10 @@
 
     {"recipe": str, "task": str, "seed": int,
      "metrics": {"clean": {"correct": int, "total": int}, "pgd-l2-15": {...}, ...},
-     "provenance": {"data": str, "hardware": str, "threads": int, "train_seconds": float, "evaluate_seconds": float,
+     "alignment": {"nearest_neighbor": float, ...},                          # where the recipe asks for it, as for the next:
+     "checklist": {"caption": str, "rows": [[name, verdict, figure], ...]},
+     "provenance": {"data": str, "hardware": str, "threads": int,
+                    "train_seconds": float, "target_seconds": float, "evaluate_seconds": float,
                     "versions": {"python": str, "torch": str, ...}, "commit": str}}
 """
 
@@ -16,7 +19,7 @@ import platform
 import statistics
 import subprocess
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +31,7 @@ from . import __version__
 from .counts import Table as Table  # callers reach it as results.Table too
 from .data import Task
 from .evaluation import Score, parse_metric
+from .masking import Check, Checklist
 from .models import save_weights as save_weights  # callers reach it as results.save_weights too
 from .models import write_atomically
 
@@ -44,13 +48,23 @@ PROVENANCE = {
 
 @dataclass(frozen=True)
 class Result:
-    """One run of one recipe. ``metrics`` maps names such as ``pgd-l2-15`` to scores."""
+    """One run of one recipe.
+
+    Attributes:
+        recipe, task, seed: which run; a changed setting is part of the recipe's name, see :meth:`pagkit.recipe.Recipe.load`.
+        metrics: names such as ``pgd-l2-15`` to scores.
+        provenance: as :func:`provenance` makes it.
+        alignment: mean cosine of the test gradients with the directions of each gradient target.
+        checklist: of gradient masking, with the threat in its caption; None where none was made.
+    """
 
     recipe: str
     task: str
     seed: int
     metrics: dict[str, Score]
     provenance: dict[str, Any]
+    alignment: dict[str, float] = field(default_factory=dict)
+    checklist: Checklist | None = None
 
     def __post_init__(self) -> None:
         for metric in self.metrics:
@@ -67,8 +81,13 @@ def save(path: str | Path, result: Result) -> None:
         "task": result.task,
         "seed": result.seed,
         "metrics": {name: {"correct": s.correct, "total": s.total} for name, s in result.metrics.items()},
-        "provenance": result.provenance,
     }
+    if result.alignment:
+        content["alignment"] = {name: round(value, 4) for name, value in result.alignment.items()}
+    if result.checklist is not None:
+        rows = [[check.name, check.verdict, check.figure] for check in result.checklist.checks]
+        content["checklist"] = {"caption": result.checklist.caption, "rows": rows}
+    content["provenance"] = result.provenance
     write_atomically(Path(path), (json.dumps(content, indent=1) + "\n").encode())
 
 
@@ -82,7 +101,10 @@ def load(path: str | Path) -> Result:
     try:
         content = json.loads(Path(path).read_text())
         metrics = {name: Score(**score) for name, score in content["metrics"].items()}
-        return Result(content["recipe"], content["task"], int(content["seed"]), metrics, content["provenance"])
+        made = content.get("checklist")
+        checks = None if made is None else Checklist(tuple(Check(*row) for row in made["rows"]), made["caption"])
+        named = (content["recipe"], content["task"], int(content["seed"]))
+        return Result(*named, metrics, content["provenance"], content.get("alignment", {}), checks)
     except (json.JSONDecodeError, KeyError, TypeError, AttributeError, ValueError) as error:
         raise ValueError(f"{path} is not a result file: {type(error).__name__} {error}") from error
 
@@ -157,13 +179,14 @@ def origins(results: Sequence[Result]) -> Table:
     return Table("provenance", header, tuple(rows))
 
 
-def provenance(task: Task, *, train_seconds: float, evaluate_seconds: float) -> dict[str, Any]:
-    """What a reader needs to judge or repeat a run on this machine."""
+def provenance(task: Task, *, train_seconds: float, evaluate_seconds: float, target_seconds: float = 0.0) -> dict[str, Any]:
+    """What a reader needs to judge or repeat a run on this machine. Target seconds are those of finding gradient directions."""
     return {
         "data": f"{task.name}, {len(task.train)} train / {len(task.test)} test, inputs {'x'.join(map(str, task.shape))}",
         "hardware": _hardware(),
         "threads": torch.get_num_threads(),
         "train_seconds": round(train_seconds, 2),
+        "target_seconds": round(target_seconds, 2),
         "evaluate_seconds": round(evaluate_seconds, 2),
         "versions": {
             "python": platform.python_version(),

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from pathlib import Path
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -161,23 +162,46 @@ def score_based(
     return GradientTarget("score_based", directions)
 
 
-TARGETS = {"one_image": one_image, "class_mean": class_mean, "nearest_neighbor": nearest_neighbor}
+TARGETS: dict[str, Callable[..., GradientTarget]] = {
+    "one_image": one_image,
+    "class_mean": class_mean,
+    "nearest_neighbor": nearest_neighbor,
+    "score_based": score_based,
+}
+OPTIONS = {
+    "one_image": ("seed",),
+    "class_mean": ("scale",),
+    "nearest_neighbor": ("per_class",),
+    "score_based": ("ddpm", "t", "draws", "seed", "progress"),
+}
 
 
-def build(name: str, task: Task, **options: object) -> GradientTarget:
-    """A gradient target by name, as recipes spell it; ``seed`` stands for the generator of ``one_image``.
+def build(name: str, task: Task, **options: Any) -> GradientTarget:
+    """A gradient target by name, as recipes spell it.
+
+    Args:
+        name: ``"one_image"``, ``"class_mean"``, ``"nearest_neighbor"`` or ``"score_based"``.
+        task: the data.
+        options: of the function of that name, with ``seed`` for its generator. The ``ddpm`` of ``"score_based"`` is a model, a
+            file that :meth:`pagkit.diffusion.DDPM.save` wrote, or a recipe's name: see :func:`pagkit.diffusion.find`.
 
     Raises:
-        ValueError: unknown name or option.
+        ValueError: unknown name or option, a score-based target without ``ddpm`` or ``t``.
     """
     if name not in TARGETS:
         raise ValueError(f"unknown gradient target {name!r}; expected one of {', '.join(TARGETS)}")
-    known = {"one_image": "seed", "class_mean": "scale", "nearest_neighbor": "per_class"}[name]
-    if unknown := sorted(set(options) - {known}):
-        raise ValueError(f"unknown option {unknown[0]!r} for gradient target {name!r}; expected {known}")
+    if unknown := sorted(set(options) - set(OPTIONS[name])):
+        raise ValueError(f"unknown option {unknown[0]!r} for gradient target {name!r}; expected {' or '.join(OPTIONS[name])}")
+    if name == "score_based":
+        if missing := [key for key in ("ddpm", "t") if key not in options]:
+            raise ValueError(f"gradient target 'score_based' has no {missing[0]}; expected a diffusion model, ddpm, and a noise level, t")
+        if isinstance(options["ddpm"], (str, Path)):
+            from . import diffusion  # here, because diffusers takes seconds to import
+
+            options["ddpm"] = diffusion.find(options["ddpm"], task)
     if "seed" in options:
-        options = {"generator": torch.Generator().manual_seed(int(str(options["seed"])))}
-    return TARGETS[name](task, **options)  # type: ignore[arg-type]
+        options["generator"] = torch.Generator().manual_seed(int(options.pop("seed")))
+    return TARGETS[name](task, **options)
 
 
 def sample_classes(rows: int, classes: int, k: int | None, generator: torch.Generator | None = None) -> Tensor:

@@ -2,150 +2,27 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from importlib import resources
-from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import torch
-import yaml
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from . import attacks, losses, models, targets
 from .data import Split, Task, augment, progress_bar
+from .recipe import SCHEDULES
+from .recipe import Recipe as Recipe  # callers reach these two as training.Recipe, .recipe_names
+from .recipe import recipe_names as recipe_names
 
-KINDS = {"int": int, "float": float, "str": str, "bool": bool, "None": type(None), "dict[str, Any]": dict}
-METHODS = ("standard", "adversarial", "pag")
-OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
+OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {  # the names that recipe.OPTIMIZERS lists
     "adam": torch.optim.Adam,
     "adamw": torch.optim.AdamW,
     "sgd": lambda params, **options: torch.optim.SGD(params, momentum=0.9, **options),
 }
-SCHEDULES: dict[str, Callable[[float], float]] = {  # share of training done -> share of the learning rate
-    "constant": lambda p: 1.0,
-    "linear": lambda p: 1.0 - p,
-    "cosine": lambda p: 0.5 * (1 + math.cos(math.pi * p)),
-    "one-cycle": lambda p: min(p / 0.2, (1 - p) / 0.8),
-}
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """Everything that defines an experiment, one YAML file each in ``pagkit/recipes``.
-
-    Attributes:
-        name: the file's, unless given.
-        task, data: name and options of :func:`pagkit.data.load`. Without a ``seed`` in ``data`` the run's
-            seed is taken: the toy is then drawn anew for each run.
-        model, model_options: name and options of :func:`pagkit.models.build`.
-        method: ``"standard"``, ``"adversarial"`` (Madry et al., 2018) or ``"pag"`` (Ganz et al., 2023).
-        epochs, batch_size: passes over the training split; examples a step.
-        optimizer: ``"adam"``, ``"adamw"`` or ``"sgd"`` (momentum 0.9), with ``lr`` and ``weight_decay``.
-        schedule: of the learning rate, a step at a time: ``"constant"``, ``"linear"`` or ``"cosine"`` to zero,
-            or ``"one-cycle"`` (up for a fifth of training, then down).
-        description: one line, for ``pagkit recipes``.
-        seed: of the weights, the order of the batches and all other draws.
-        crop, flip: random shift in pixels, random horizontal flip; images only.
-        target, target_options: name and options of :func:`pagkit.targets.build`; for method ``"pag"``.
-        weight: lambda of the PAG objective.
-        of: whose input gradient is aligned, ``"log_prob"`` or ``"logit"``.
-        classes_per_image: how many classes a step are aligned for each image; None: all.
-        ramp: lambda is 0 before the first share of training, full after the second, linear between.
-        norm, eps, steps: threat and steps of the attack trained against; for method ``"adversarial"``.
-        metrics: what :func:`pagkit.evaluation.measure` measures: names such as ``pgd-l2-0.5`` to options.
-
-    Raises:
-        ValueError: a value of the wrong type or out of range; names the recipe, the key and what was expected.
-    """
-
-    name: str
-    task: str
-    model: str
-    method: str
-    epochs: int
-    lr: float
-    description: str = ""
-    seed: int = 0
-    data: dict[str, Any] = field(default_factory=dict)
-    model_options: dict[str, Any] = field(default_factory=dict)
-    batch_size: int = 128
-    optimizer: str = "adam"
-    schedule: str = "constant"
-    weight_decay: float = 0.0
-    crop: int = 0
-    flip: bool = False
-    target: str | None = None
-    target_options: dict[str, Any] = field(default_factory=dict)
-    weight: float = 0.0
-    of: str = "log_prob"
-    classes_per_image: int | None = None
-    ramp: tuple[float, float] = (0.0, 0.0)
-    norm: str = "l2"
-    eps: float = 0.0
-    steps: int = 7
-    metrics: dict[str, dict[str, Any]] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        for f in dataclasses.fields(self):
-            value, kinds = getattr(self, f.name), [KINDS[kind] for kind in str(f.type).split(" | ") if kind in KINDS]
-            if float in kinds and type(value) is int:
-                object.__setattr__(self, f.name, value := float(value))
-            if kinds and (not isinstance(value, tuple(kinds)) or isinstance(value, bool) != (bool in kinds)):
-                hint = "; YAML reads 1.0e-3 as a number, and 1e-3 as text" if float in kinds else ""
-                raise ValueError(f"recipe {self.name!r}: {f.name} is {value!r}; expected {f.type}{hint}")
-        for key, value, known in (
-            ("method", self.method, METHODS),
-            ("optimizer", self.optimizer, OPTIMIZERS),
-            ("schedule", self.schedule, SCHEDULES),
-        ):
-            if value not in known:
-                raise ValueError(f"recipe {self.name!r}: unknown {key} {value!r}; expected one of {', '.join(known)}")
-        for key, low in (("epochs", 1), ("batch_size", 1), ("steps", 1), ("crop", 0), ("weight", 0), ("eps", 0), ("weight_decay", 0)):
-            if not getattr(self, key) >= low:
-                raise ValueError(f"recipe {self.name!r}: {key} is {getattr(self, key)}; expected at least {low}")
-        if not self.lr > 0:
-            raise ValueError(f"recipe {self.name!r}: lr is {self.lr}; expected a positive number")
-        object.__setattr__(self, "ramp", tuple(self.ramp))
-        if len(self.ramp) != 2 or not 0 <= self.ramp[0] <= self.ramp[1] <= 1:
-            raise ValueError(f"recipe {self.name!r}: ramp is {self.ramp}; expected two shares 0 <= start <= end <= 1")
-        if (self.method == "pag") != (self.target is not None):
-            found = f"method {self.method!r} with target {self.target!r}"
-            raise ValueError(f"recipe {self.name!r}: {found}; method 'pag' and a target go together")
-
-    @classmethod
-    def load(cls, name: str | Path, **changes: Any) -> Recipe:
-        """A recipe by name, or from a YAML file when ``name`` ends in .yaml; ``changes`` replace single keys.
-
-        Raises:
-            ValueError: unknown name, key or value; a required key missing; not a YAML mapping.
-        """
-        path = Path(name) if str(name).endswith(".yaml") else Path(str(resources.files("pagkit"))) / "recipes" / f"{name}.yaml"
-        if not path.is_file():
-            raise ValueError(f"unknown recipe {str(name)!r}; expected a .yaml file or one of {', '.join(recipe_names())}")
-        try:
-            entries = yaml.safe_load(path.read_text())
-        except yaml.YAMLError as error:
-            raise ValueError(f"{path.name} is not valid YAML: {error}") from error
-        if not isinstance(entries, dict):
-            raise ValueError(f"{path.name} holds {type(entries).__name__}; expected a mapping of recipe keys")
-        entries = {"name": path.stem, **entries, **changes}
-        known = {f.name: f for f in dataclasses.fields(cls)}
-        if unknown := sorted(set(entries) - set(known)):
-            raise ValueError(f"{path.name}: unknown key {unknown[0]!r}; expected some of {', '.join(known)}")
-        required = [key for key, f in known.items() if f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING]
-        if missing := [key for key in required if key not in entries]:
-            raise ValueError(f"{path.name}: key {missing[0]!r} is missing")
-        return cls(**entries)
-
-
-def recipe_names() -> list[str]:
-    """Names of the recipes that come with the library."""
-    return sorted(p.stem for p in (Path(str(resources.files("pagkit"))) / "recipes").glob("*.yaml"))
 
 
 @dataclass
@@ -181,21 +58,23 @@ def fit(
         model: as from :func:`pagkit.models.build`. Its mode is left as found.
         task: the data.
         recipe: method, optimizer, schedules; ``recipe.seed`` decides the order of the batches and all other draws.
-        target: gradient directions for method ``"pag"``; default: built from ``recipe.target``.
+        target: gradient directions for the methods with ``pag``; default: built from ``recipe.target``.
         progress: show a bar, once training has taken two seconds.
 
     Returns:
         :class:`History`. The same seed and thread count give the same weights, bit for bit.
 
     Raises:
-        ValueError: an empty training split; crop or flip on inputs that are not images.
+        ValueError: an empty training split; crop or flip on inputs that are not images; a recipe of method ``"ddpm"``.
         TrainingDiverged: a loss that is not finite; says at which step, and restores the last good epoch's weights.
     """
     if len(task.train) == 0:
         raise ValueError(f"the training split of {task.name} is empty")
     if (recipe.crop or recipe.flip) and len(task.shape) != 3:
         raise ValueError(f"crop and flip need images (C, H, W); {task.name} has inputs of shape {task.shape}")
-    if recipe.method == "pag" and target is None:
+    if recipe.method == "ddpm":
+        raise ValueError(f"recipe {recipe.name!r} trains a diffusion model, not a classifier; use pagkit.diffusion.DDPM.fit")
+    if recipe.target is not None and target is None:
         target = targets.build(str(recipe.target), task, **recipe.target_options)
     started = time.perf_counter()
     device = next(model.parameters()).device
@@ -251,12 +130,13 @@ def _loss(
         classes = targets.sample_classes(len(rows), len(task.classes), recipe.classes_per_image, generator).to(x.device)
         directions = target(rows, x, classes)
     x, directions = augment(x, directions, crop=recipe.crop, flip=recipe.flip, generator=generator)
-    if directions is not None:
-        return losses.pag_loss(model, x, y, directions, classes, weight=weight, of=recipe.of)
-    if recipe.method == "adversarial":
+    attacked = None
+    if "adversarial" in recipe.method:
         threat = attacks.Threat(recipe.norm, recipe.eps, task.bounds)
-        x = attacks.pgd(model, x, y, threat, steps=recipe.steps, keep="last", generator=generator)
-    cross_entropy = F.cross_entropy(model(x), y)
+        attacked = attacks.pgd(model, x, y, threat, steps=recipe.steps, keep="last", generator=generator)
+    if directions is not None:
+        return losses.pag_loss(model, x, y, directions, classes, weight=weight, of=recipe.of, attacked=attacked)
+    cross_entropy = F.cross_entropy(model(x if attacked is None else attacked), y)
     return losses.PAGLoss(cross_entropy, cross_entropy, torch.full_like(cross_entropy, torch.nan))
 
 

@@ -49,6 +49,22 @@ def test_accuracies_agree_with_a_plain_count(digits_cnn, digits) -> None:
     assert robust_accuracy(digits_cnn, test, Threat("l2", 0.0)) == accuracy(digits_cnn, test)
 
 
+def test_likeliest_targets_go_on_with_what_the_untargeted_attack_spares(digits_cnn, digits) -> None:
+    test, threat = digits.test.first(150), Threat("l2", 0.5)
+    plain = robust_accuracy(digits_cnn, test, threat, steps=10)
+    counts = [robust_accuracy(digits_cnn, test, threat, steps=10, likeliest=n).correct for n in (0, 1, 4, 9)]
+    assert counts[0] == plain.correct and counts == sorted(counts, reverse=True) and counts[-1] < counts[0]
+    copies = [pgd(digits_cnn, test.x, test.y, threat, steps=10)]
+    logits = digits_cnn(test.x).scatter(1, test.y[:, None], -1e9)
+    copies += [pgd(digits_cnn, test.x, test.y, threat, target=goal, steps=10) for goal in logits.topk(2, dim=1).indices.unbind(1)]
+    twice = robust_accuracy(digits_cnn, test, threat, steps=10, likeliest=2).correct
+    assert abs(twice - worst_case(digits_cnn, test.y, *copies).correct) <= 3  # equal but for the random starts
+    with pytest.raises(ValueError, match="likeliest is 10; expected 0 to 9 classes"):
+        robust_accuracy(digits_cnn, test, threat, steps=1, likeliest=10)
+    with pytest.raises(ValueError, match="likeliest is 1 with a target"):
+        robust_accuracy(digits_cnn, test, threat, steps=1, likeliest=1, target=3)
+
+
 def test_targets_of_a_whole_split(digits_cnn, digits) -> None:
     test, threat = digits.test.first(120), Threat("l2", 1.0)
     one = robust_accuracy(digits_cnn, test, threat, target=3, steps=10).correct

@@ -143,6 +143,43 @@ def test_bad_recipes(tmp_path: Path, text: str, message: str) -> None:
         Recipe.load(tmp_path / "mine.yaml")
 
 
+def test_a_name_carries_settings() -> None:
+    recipe = Recipe.load("digits-pag-nn+weight=0.125+model_options.activation=relu+ramp=[0, 0.5]")
+    assert recipe.name == "digits-pag-nn+weight=0.125+model_options.activation=relu+ramp=[0, 0.5]"
+    assert (recipe.weight, recipe.model_options["activation"], recipe.ramp) == (0.125, "relu", (0, 0.5))
+    plain = Recipe.load("digits-pag-nn")
+    assert plain.name == "digits-pag-nn" and plain.weight != 0.125
+    assert replace(plain, name=recipe.name, weight=0.125, ramp=(0, 0.5), model_options=recipe.model_options) == recipe
+    with pytest.raises(ValueError, match="unknown key 'lamda'"):
+        Recipe.load("digits-pag-nn+lamda=1")
+    with pytest.raises(ValueError, match="is not valid YAML"):
+        Recipe.load("digits-pag-nn+ramp=[")
+
+
+def test_pag_adversarial_takes_cross_entropy_on_attacked_inputs(digits) -> None:
+    """At weight 0 it is adversarial training, weight for weight; at a positive one it is not, and the alignment is reported."""
+    task = replace(digits, train=digits.train.first(200))
+    how = {"epochs": 2, "model_options": {"width": 8}, "eps": 1.0, "ramp": [0.0, 0.0]}
+    nets = {}
+    for name, recipe in {
+        "adversarial": Recipe.load("digits-adversarial-l2", **how),
+        "weight 0": Recipe.load("digits-pag-nn", method="pag-adversarial", **how, weight=0),
+        "weight 1": Recipe.load("digits-pag-nn", method="pag-adversarial", **how, weight=1),
+    }.items():
+        recipe = replace(recipe, batch_size=64, lr=0.002, optimizer="adamw", schedule="one-cycle", weight_decay=0.0)
+        nets[name] = models.build("cnn", task, width=8, seed=1)
+        history = fit(nets[name], task, recipe, progress=False)
+        assert (history.alignment[-1] == history.alignment[-1]) == (name == "weight 1")
+    states = {name: net.state_dict() for name, net in nets.items()}
+    assert all(torch.equal(value, states["weight 0"][key]) for key, value in states["adversarial"].items())
+    assert not all(torch.equal(value, states["weight 1"][key]) for key, value in states["adversarial"].items())
+
+
+def test_a_diffusion_recipe_trains_no_classifier(digits) -> None:
+    with pytest.raises(ValueError, match="recipe 'digits-ddpm' trains a diffusion model"):
+        fit(models.build("cnn", digits, width=4), digits, Recipe.load("digits-ddpm"), progress=False)
+
+
 def test_unknown_recipe_lists_the_known() -> None:
     with pytest.raises(ValueError, match="unknown recipe 'nope'; expected a .yaml file or one of .*three-modes-standard"):
         Recipe.load("nope")
