@@ -40,44 +40,36 @@ def run(recipe: Recipe, *, out: str | Path, folder: str | Path | None = None, pr
 
 def _classifier(recipe: Recipe, task: Task, progress: bool) -> tuple[tuple[dict[str, torch.Tensor]], results.Result]:
     model = models.build(recipe.model, task, seed=recipe.seed, **recipe.model_options)
-    target, target_seconds = _target(recipe.target, task, recipe.target_options, progress) if recipe.target else (None, 0.0)
+    target = _target(recipe.target, task, recipe.target_options, progress) if recipe.target else None
     history = training.fit(model, task, recipe, target=target, progress=progress)
     started = time.perf_counter()
     metrics = {"clean": {}, **recipe.metrics}
     scores = {m: evaluation.measure(model, task, m, progress=progress, **how) for m, how in metrics.items()}
-    alignment = {name: evaluation.alignment(model, task, _target(name, task, how, progress)[0]) for name, how in recipe.alignment.items()}
+    alignment = {name: evaluation.alignment(model, task, _target(name, task, how, progress)) for name, how in recipe.alignment.items()}
     checks = _checklist(recipe, model, task, progress) if recipe.checklist else None
-    seconds = {"train_seconds": history.seconds, "target_seconds": target_seconds, "evaluate_seconds": time.perf_counter() - started}
-    where = results.provenance(task, **seconds)
+    where = results.provenance(task, train_seconds=history.seconds, evaluate_seconds=time.perf_counter() - started)
     return (model.state_dict(),), results.Result(recipe.name, task.name, recipe.seed, scores, where, alignment, checks)
 
 
 def _ddpm(recipe: Recipe, task: Task, progress: bool) -> tuple[tuple[dict[str, torch.Tensor], dict[str, str]], results.Result]:
     """A diffusion model; its one metric counts the samples that a classifier reads as what they were asked to be."""
-    from .diffusion import DDPM  # here and below, because diffusers takes seconds to import
+    from .diffusion import DDPM  # here, because diffusers takes seconds to import
 
     started = time.perf_counter()
     model = DDPM.from_recipe(recipe, task, progress=progress)
-    seconds = {"train_seconds": time.perf_counter() - started}
-    started = time.perf_counter()
+    train_seconds, started = time.perf_counter() - started, time.perf_counter()
     scores = {}
     for metric, how in recipe.metrics.items():
         judge = _trained(how["judge"], task, recipe.seed, progress)
         labels = torch.arange(len(task.classes)).repeat(how["per_class"])
         samples = model.sample(labels, guidance=how["guidance"], generator=torch.Generator().manual_seed(recipe.seed))
         scores[metric] = evaluation.accuracy(judge, Split(samples, labels))
-    where = results.provenance(task, **seconds, evaluate_seconds=time.perf_counter() - started)
+    where = results.provenance(task, train_seconds=train_seconds, evaluate_seconds=time.perf_counter() - started)
     return model.state(), results.Result(recipe.name, task.name, recipe.seed, scores, where)
 
 
-def _target(name: str, task: Task, options: dict[str, Any], progress: bool) -> tuple[targets.GradientTarget, float]:
-    """A gradient target, and the seconds that it took, not counting those of training a diffusion model."""
-    if name == "score_based":
-        from .diffusion import find
-
-        options = {**options, "ddpm": find(options.get("ddpm", "none"), task, progress=progress), "progress": progress}
-    started = time.perf_counter()
-    return targets.build(name, task, **options), time.perf_counter() - started
+def _target(name: str, task: Task, options: dict[str, Any], progress: bool) -> targets.GradientTarget:
+    return targets.build(name, task, **options, **({"progress": progress} if name == "score_based" else {}))
 
 
 def _checklist(recipe: Recipe, model: nn.Module, task: Task, progress: bool) -> evaluation.Checklist:

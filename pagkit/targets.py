@@ -9,6 +9,7 @@ Only the cosine with a direction is ever used, so any positive factor in front o
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -118,7 +119,8 @@ def score_based(
 
     both taken at ``x_t``, the input x with noise added, and averaged over ``draws`` noises.
 
-    The directions of the training split are found once, in chunks, and kept as int8: N x C x D bytes. Each is
+    The directions of the training split are found together, in chunks, when the first of them is asked for, and kept as int8: N x C x D
+    bytes. Each is
     scaled so that its largest entry is 127 (the factor is free), which leaves the cosine within 0.001 of 1. Other
     inputs (index -1) get theirs when asked, from the same noise at every call. Where the two scores are equal to
     the last digit the direction is zero.
@@ -141,20 +143,26 @@ def score_based(
         )
     if draws < 1:
         raise ValueError(f"draws is {draws}; expected at least 1")
+    ddpm.noised(task.train.x[:1], t, generator=torch.Generator())  # refuses a bad t now, not in the middle of training
     generator = generator or torch.Generator().manual_seed(0)
     seed = int(torch.randint(2**62, (), generator=generator, device=generator.device))
 
     def find(x: Tensor, classes: Tensor, generator: torch.Generator) -> Tensor:
         return _int8(sum(_score_difference(ddpm, x, classes, t, generator) for _ in range(draws)))
 
-    every = torch.arange(len(task.classes))
-    stored = torch.empty(len(task.train), len(every), *task.shape, dtype=torch.int8)
-    for rows in progress_bar(torch.arange(len(task.train)).split(ROWS), "scores", "chunk", show=progress):
-        stored[rows] = find(task.train.x[rows], every.expand(len(rows), -1), generator)
+    @functools.cache
+    def stored() -> Tensor:
+        every = torch.arange(len(task.classes))
+        made = torch.empty(len(task.train), len(every), *task.shape, dtype=torch.int8)
+        for rows in progress_bar(torch.arange(len(task.train)).split(ROWS), "scores", "chunk", show=progress):
+            made[rows] = find(task.train.x[rows], every.expand(len(rows), -1), generator)
+        return made
 
     def directions(index: Tensor, x: Tensor, classes: Tensor) -> Tensor:
         index, classes = index.cpu(), classes.cpu()
-        found, new = stored[index[:, None], classes], index < 0
+        found, new = torch.empty(*classes.shape, *task.shape, dtype=torch.int8), index < 0
+        if not new.all():
+            found[~new] = stored()[index[~new, None], classes[~new]]
         if new.any():
             found[new] = find(x[new.to(x.device)], classes[new], torch.Generator().manual_seed(seed))
         return found.to(x)
@@ -198,7 +206,7 @@ def build(name: str, task: Task, **options: Any) -> GradientTarget:
         if isinstance(options["ddpm"], (str, Path)):
             from . import diffusion  # here, because diffusers takes seconds to import
 
-            options["ddpm"] = diffusion.find(options["ddpm"], task)
+            options["ddpm"] = diffusion.find(options["ddpm"], task, progress=options.get("progress", True))
     if "seed" in options:
         options["generator"] = torch.Generator().manual_seed(int(options.pop("seed")))
     return TARGETS[name](task, **options)
