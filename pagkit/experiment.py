@@ -47,7 +47,8 @@ def _classifier(recipe: Recipe, task: Task, progress: bool) -> tuple[tuple[dict[
     scores = {m: evaluation.measure(model, task, m, progress=progress, **how) for m, how in metrics.items()}
     alignment = {name: evaluation.alignment(model, task, _target(name, task, how, progress)) for name, how in recipe.alignment.items()}
     checks = _checklist(recipe, model, task, progress) if recipe.checklist else None
-    where = results.provenance(task, train_seconds=history.seconds, evaluate_seconds=time.perf_counter() - started)
+    trained = {"train_seconds": history.seconds, "train_cpu_seconds": history.cpu_seconds}
+    where = results.provenance(task, **trained, evaluate_seconds=time.perf_counter() - started)
     return (model.state_dict(),), results.Result(recipe.name, task.name, recipe.seed, scores, where, alignment, checks)
 
 
@@ -55,16 +56,17 @@ def _ddpm(recipe: Recipe, task: Task, progress: bool) -> tuple[tuple[dict[str, t
     """A diffusion model; its one metric counts the samples that a classifier reads as what they were asked to be."""
     from .diffusion import DDPM  # here, because diffusers takes seconds to import
 
-    started = time.perf_counter()
+    started, cpu_started = time.perf_counter(), time.process_time()
     model = DDPM.from_recipe(recipe, task, progress=progress)
-    train_seconds, started = time.perf_counter() - started, time.perf_counter()
+    trained = {"train_seconds": time.perf_counter() - started, "train_cpu_seconds": time.process_time() - cpu_started}
+    started = time.perf_counter()
     scores = {}
     for metric, how in recipe.metrics.items():
         judge = _trained(how["judge"], task, recipe.seed, progress)
         labels = torch.arange(len(task.classes)).repeat(how["per_class"])
         samples = model.sample(labels, guidance=how["guidance"], generator=torch.Generator().manual_seed(recipe.seed))
         scores[metric] = evaluation.accuracy(judge, Split(samples, labels))
-    where = results.provenance(task, train_seconds=train_seconds, evaluate_seconds=time.perf_counter() - started)
+    where = results.provenance(task, **trained, evaluate_seconds=time.perf_counter() - started)
     return model.state(), results.Result(recipe.name, task.name, recipe.seed, scores, where)
 
 
