@@ -20,7 +20,7 @@ from torch import Tensor
 
 from .data import Task, progress_bar
 
-CHUNK = 1024  # rows whose distances to one class are held at a time
+DISTANCES = 2**25  # held at a time: 128 MiB
 ROWS = 256  # whose scores are held at a time
 
 
@@ -104,7 +104,7 @@ def nearest_neighbor(task: Task, *, per_class: int | None = None) -> GradientTar
         known = index >= 0
         found[known] = nearest[index[known]]
         if not known.all():
-            found[~known] = _nearest(index[~known], x[(~known).to(x.device)].cpu(), candidates, pool)
+            found[~known] = _nearest(index[~known], x[(~known).to(x.device)].to(pool), candidates, pool)
         return pool[found.gather(1, classes.cpu())].to(x) - x[:, None]
 
     return GradientTarget("nearest_neighbor", directions)
@@ -255,15 +255,20 @@ def _rows_by_class(task: Task) -> list[Tensor]:
 def _nearest(index: Tensor, x: Tensor, candidates: list[Tensor], pool: Tensor) -> Tensor:
     """Positions in ``pool`` of the nearest candidate of each class (N, C), rows' own positions excluded.
 
-    In a few dimensions distances are taken directly: the matrix-product form loses digits there.
+    ``|x - r|^2 = |x|^2 - 2 x.r + |r|^2``, and the first term is the same for every r: one matrix product ranks all candidates.
+    In a few dimensions distances are taken directly: that product loses digits there.
     """
-    mode = "donot_use_mm_for_euclid_dist" if x[0].numel() <= 16 else "use_mm_for_euclid_dist"
-    nearest = torch.empty(len(x), len(candidates), dtype=torch.int64)
-    for label, rows in enumerate(candidates):
-        others = pool[rows].flatten(1)
-        for start in range(0, len(x), CHUNK):
-            part = slice(start, start + CHUNK)
-            distance = torch.cdist(x[part].flatten(1), others, compute_mode=mode)
-            distance[index[part, None] == rows] = torch.inf
-            nearest[part, label] = rows[distance.argmin(1)]
-    return nearest
+    x, index, every = x.flatten(1), index.to(pool.device), torch.cat(candidates)
+    others, sizes = pool[every].flatten(1), [len(rows) for rows in candidates]
+    squares = torch.einsum("nd,nd->n", others, others)
+    column = torch.full((len(pool),), -1, device=pool.device)  # of each position in the pool; -1 where it is no candidate
+    column[every] = torch.arange(len(every), device=pool.device)
+    nearest, step = [], max(1, DISTANCES // len(every))
+    for part, own in zip(x.split(step), torch.where(index >= 0, column[index], -1).split(step), strict=True):
+        if x.shape[1] <= 16:
+            distance = torch.cdist(part, others, compute_mode="donot_use_mm_for_euclid_dist")
+        else:
+            distance = torch.addmm(squares, part, others.T, alpha=-2)
+        distance[own >= 0, own[own >= 0]] = torch.inf
+        nearest.append(torch.stack([rows[d.argmin(1)] for rows, d in zip(candidates, distance.split(sizes, 1), strict=True)], 1))
+    return torch.cat(nearest).cpu()
