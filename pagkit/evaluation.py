@@ -53,7 +53,8 @@ def robust_accuracy(
             first, and another one's region may begin sooner.
         progress: show a bar, once it has taken two seconds.
         generator: source of all random starts; default: a fresh one with seed 0.
-        options: of :func:`pagkit.attacks.pgd` (steps, step_size, restarts, random_start, keep).
+        options: of :func:`pagkit.attacks.pgd` (steps, step_size, restarts, random_start, keep). For a model that draws random numbers
+            take ``keep="last"``: the default rests on the first draw that is fooled, which the next need not confirm.
 
     Raises:
         ValueError: an empty split, ``likeliest`` negative, not below the number of classes, or together with a target; and all errors

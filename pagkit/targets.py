@@ -120,10 +120,9 @@ def score_based(
     both taken at ``x_t``, the input x with noise added, and averaged over ``draws`` noises.
 
     The directions of the training split are found together, in chunks, when the first of them is asked for, and kept as int8: N x C x D
-    bytes. Each is
-    scaled so that its largest entry is 127 (the factor is free), which leaves the cosine within 0.001 of 1. Other
-    inputs (index -1) get theirs when asked, from the same noise at every call. Where the two scores are equal to
-    the last digit the direction is zero.
+    bytes. Each is scaled so that its largest entry is 127 (the factor is free), which leaves the cosine within 0.001 of 1. Other
+    inputs (index -1) get theirs when asked, from the same noise at every call. Where the two scores are equal to the last digit the
+    direction is zero.
 
     Args:
         task: inputs of the shape, and classes in the number, that ``ddpm`` was trained on.
