@@ -41,6 +41,8 @@ class Recipe:
         schedule: of the learning rate, a step at a time: ``"constant"``, ``"linear"`` or ``"cosine"`` to zero,
             or ``"one-cycle"`` (up for a fifth of training, then down).
         description: one line, for ``pagkit recipes``.
+        ema: decay a step of a running average of the weights, which is what the trained model then holds; 0: no average. It
+            remembers about ``1 / (1 - ema)`` steps. Classifiers only: a diffusion model's is in ``model_options``.
         seed: of the weights, the order of the batches and all other draws.
         crop, flip: random shift in pixels, random horizontal flip; images only.
         target, target_options: name and options of :func:`pagkit.targets.build`; for the methods with ``pag``.
@@ -72,6 +74,7 @@ class Recipe:
     optimizer: str = "adam"
     schedule: str = "constant"
     weight_decay: float = 0.0
+    ema: float = 0.0
     crop: int = 0
     flip: bool = False
     target: str | None = None
@@ -107,6 +110,8 @@ class Recipe:
                 raise ValueError(f"recipe {self.name!r}: {key} is {getattr(self, key)}; expected at least {low}")
         if not self.lr > 0:
             raise ValueError(f"recipe {self.name!r}: lr is {self.lr}; expected a positive number")
+        if not 0 <= self.ema < 1:
+            raise ValueError(f"recipe {self.name!r}: ema is {self.ema}; expected 0 <= ema < 1")
         object.__setattr__(self, "ramp", tuple(self.ramp))
         if len(self.ramp) != 2 or not 0 <= self.ramp[0] <= self.ramp[1] <= 1:
             raise ValueError(f"recipe {self.name!r}: ramp is {self.ramp}; expected two shares 0 <= start <= end <= 1")
