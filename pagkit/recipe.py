@@ -134,7 +134,8 @@ class Recipe:
         Raises:
             ValueError: unknown name, key or value; a required key missing; not a YAML mapping.
         """
-        base, *settings = re.split(r"\+(?=[\w.]+=)", str(name))
+        is_file = str(name).endswith(".yaml") and Path(name).is_file()  # whose folder may carry settings in its name
+        base, *settings = [str(name)] if is_file else re.split(r"\+(?=[\w.]+=)", str(name))
         path = Path(base) if base.endswith(".yaml") else Path(str(resources.files("pagkit"))) / "recipes" / f"{base}.yaml"
         if not path.is_file():
             raise ValueError(f"unknown recipe {base!r}; expected a .yaml file or one of {', '.join(recipe_names())}")
@@ -155,6 +156,10 @@ class Recipe:
         if missing := [key for key in required if key not in entries]:
             raise ValueError(f"{path.name}: key {missing[0]!r} is missing")
         return cls(**entries)
+
+    def to_yaml(self) -> str:
+        """Every key, as :meth:`load` reads it from a file."""
+        return yaml.safe_dump({**dataclasses.asdict(self), "ramp": list(self.ramp)}, sort_keys=False)
 
 
 def recipe_names() -> list[str]:
