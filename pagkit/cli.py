@@ -30,7 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         with warnings.catch_warnings():
             warnings.showwarning = lambda message, *_: _say(f"warning: {message}")
             return int(args.call(args))
-    except (ValueError, TypeError, FileNotFoundError, PermissionError) as error:
+    except (ValueError, TypeError, FileNotFoundError, FileExistsError, NotADirectoryError, PermissionError) as error:
         _say(error)
         return 2
     except (training.TrainingDiverged, OSError) as error:
@@ -41,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             again = shlex.join(["pagkit", *argv, *([] if args.resume else ["--resume"])])
             _say(f"stopped; {kept[-1]} is kept, and this command goes on from it:\n  {again}")
         else:
-            _say("stopped; nothing was written")
+            _say("stopped; no result was written")
         return 130
 
 

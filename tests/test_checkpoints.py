@@ -102,7 +102,7 @@ def killed_training(folder: str) -> None:
 def kill_and_resume(folder: Path, kills: int, seed: int) -> None:
     """Train in another process; ``kills`` times kill it at a random moment, read every checkpoint and start anew."""
     rng, context = random.Random(seed), multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tests.test_checkpoints"])
+    context.set_forkserver_preload(["tests.test_checkpoints", "torch._dynamo"])  # which the first optimizer step imports
     for left in range(kills, -1, -1):
         process = context.Process(target=killed_training, args=(str(folder),))
         process.start()
