@@ -116,7 +116,7 @@ def about(model: nn.Module, task: Task, recipe: Recipe, target: str | None = Non
     shapes = {name: f"{value.dtype} {tuple(value.shape)}" for name, value in model.state_dict().items()}
     return {
         "recipe": {**entries, "target": target or recipe.target},
-        "data": {**data, "content": digest.hexdigest()[:16]},
+        "data set": {**data, "content": digest.hexdigest()[:16]},
         "model": {**layers, **shapes},
     }
 

@@ -8,6 +8,7 @@ import io
 import multiprocessing
 import os
 import random
+import threading
 import time
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from pathlib import Path
 import pytest
 import torch
 from torch import nn
+from tqdm.auto import tqdm
 
 from pagkit import checkpoints, models
 from pagkit.data import Task
@@ -95,6 +97,7 @@ KILLED = replace(PLAIN, epochs=40, flip=True, ema=0.9)  # 160 steps
 
 def killed_training(folder: str) -> None:
     torch.set_num_threads(1)
+    tqdm.set_lock(threading.RLock())  # its own is a semaphore, which a killed process leaves behind
     model, _ = trained(noise(), KILLED, run_dir=folder, resume=True)
     models.save_weights(Path(folder) / "final.safetensors", model.state_dict())
 
@@ -200,9 +203,9 @@ def test_other_data_or_another_model_is_refused(few: Task, tmp_path: Path) -> No
     x = few.train.x.clone()
     x[3, 0, 2, 2] += 0.01
     for task, message in (
-        (noise(120), "another data: examples is 100 there and 120 here"),
-        (replace(few, train=replace(few.train, x=x)), "another data: content is"),
-        (replace(few, train=replace(few.train, y=few.train.y.flip(0))), "another data: content is"),
+        (noise(120), "another data set: examples is 100 there and 120 here"),
+        (replace(few, train=replace(few.train, x=x)), "another data set: content is"),
+        (replace(few, train=replace(few.train, y=few.train.y.flip(0))), "another data set: content is"),
     ):
         with pytest.raises(ValueError, match=message):
             trained(task, PLAIN, run_dir=tmp_path, resume=True)
