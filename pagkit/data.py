@@ -1,23 +1,22 @@
-"""Data sets as plain tensors: the three-modes toy, scikit-learn's digits, and any folder of images."""
+"""Data sets as plain tensors: the three-modes toy, scikit-learn's digits, CIFAR, STL, and any folder of images."""
 
 from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from tqdm.auto import tqdm
 
-T = TypeVar("T")
-NAMES = ("three-modes", "digits", "folder:<path>")
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".ppm", ".webp")
+from . import datasets
+from .datasets import progress_bar as progress_bar  # callers reach it as data.progress_bar
+
+NAMES = ("three-modes", "digits", *datasets.DOWNLOADS, "folder:<path>")
 MODES = ((-5, -1, 3), (-3, 1, 5))  # three-modes: mode centres of class 0 and of class 1, in units of 10 along x1
 
 
@@ -72,13 +71,14 @@ def load(
     """Load a data set by name.
 
     Args:
-        name: ``"three-modes"``, ``"digits"`` or ``"folder:<path>"``, where ``<path>`` holds
-            ``train/<class>/*`` and ``test/<class>/*`` images.
+        name: ``"three-modes"``, ``"digits"``, ``"cifar10"``, ``"cifar100"`` (its 100 fine labels), ``"stl10"`` (its labelled
+            5,000 and 8,000 images) or ``"folder:<path>"``, where ``<path>`` holds ``train/<class>/*`` and ``test/<class>/*`` images.
         seed: draws the toy's samples, the digits' split, and the subset when ``*_per_class`` is given.
-        root: folder against which a relative ``folder:`` path is resolved (default: the working directory).
+        root: where CIFAR and STL lie or are downloaded to (default: the folder that the environment variable PAGKIT_DATA
+            names, else ``~/.cache/pagkit/data``), and what a relative ``folder:`` path starts from (default: the working directory).
         train_per_class, test_per_class: keep at most this many examples of each class. For the toy this is
             the number drawn (default 3000 and 300; a multiple of three, one third for each mode).
-        size: images of a folder are resized to ``size`` x ``size`` pixels. Needed when they differ in size.
+        size: CIFAR, STL or the images of a folder are resized to ``size`` x ``size`` pixels. Needed when those of a folder differ.
 
     Returns:
         A :class:`Task`. Images are float32 in [0, 1], shape (C, H, W); the toy has infinite bounds.
@@ -86,26 +86,33 @@ def load(
     Raises:
         ValueError: unknown name, a count below one, a malformed folder, an unreadable image.
         FileNotFoundError: the folder, or its ``train`` or ``test`` part, is missing.
+        ConnectionError: CIFAR or STL is missing or damaged and cannot be downloaded; says which file to put where.
     """
     for key, value in (("train_per_class", train_per_class), ("test_per_class", test_per_class), ("size", size)):
         if value is not None and value < 1:
             raise ValueError(f"{key} is {value}; expected at least 1")
-    if size is not None and not name.startswith("folder:"):
-        raise ValueError(f"size={size} was given for {name!r}; only folder:<path> data can be resized")
+    if name not in NAMES[:-1] and not name.startswith("folder:"):
+        raise ValueError(f"unknown data set {name!r}; expected one of {', '.join(NAMES)}")
+    if size is not None and name in ("three-modes", "digits"):
+        raise ValueError(f"size={size} was given for {name!r}; only {', '.join(NAMES[2:])} can be resized")
     if name == "three-modes":
         return _three_modes(seed, 3000 if train_per_class is None else train_per_class, test_per_class or 300)
+    generator = torch.Generator().manual_seed(seed)
     if name == "digits":
         task = _digits(seed)
-    elif name.startswith("folder:"):
-        task = _folder(Path(root or ".") / Path(name.removeprefix("folder:")).expanduser(), size)
+        train, test = _subset(task.train.y, train_per_class, generator), _subset(task.test.y, test_per_class, generator)
+        return replace(task, train=Split(task.train.x[train], task.train.y[train]), test=Split(task.test.x[test], task.test.y[test]))
+    if name in datasets.DOWNLOADS:
+        where = root or os.environ.get("PAGKIT_DATA") or Path.home() / ".cache" / "pagkit" / "data"
+        files = datasets.download(name, Path(where).expanduser(), size)
     else:
-        raise ValueError(f"unknown data set {name!r}; expected one of {', '.join(NAMES)}")
-    generator = torch.Generator().manual_seed(seed)
-    return replace(
-        task,
-        train=_subset(task.train, train_per_class, generator),
-        test=_subset(task.test, test_per_class, generator),
-    )
+        path = Path(root or ".") / Path(name.removeprefix("folder:")).expanduser()
+        name, files = f"folder:{path.name}", datasets.folder(path, size)
+    splits = [_read(*pair, generator) for pair in ((files.train, train_per_class), (files.test, test_per_class))]
+    shapes = [tuple(split.x.shape[1:]) for split in splits]
+    if shapes[0] != shapes[1]:
+        raise ValueError(f"images of {name} differ in shape: train has {shapes[0]}, test {shapes[1]}; pass size= to resize them")
+    return Task(name, files.classes, (0.0, 1.0), *splits)
 
 
 def augment(
@@ -131,11 +138,6 @@ def augment(
         stack = padded[torch.arange(size, device=x.device)[:, None, None], :, :, down[:, :, None], right[:, None, :]]
         stack = stack.permute(0, 3, 4, 1, 2)
     return stack[:, 0], None if directions is None else stack[:, 1:]
-
-
-def progress_bar(items: Iterable[T], what: str, unit: str, *, show: bool = True) -> tqdm[T]:
-    """A bar over ``items`` that appears after two seconds; never when ``show`` is False or TQDM_DISABLE is set to 1."""
-    return tqdm(items, desc=what, unit=unit, delay=2, disable=not show or os.environ.get("TQDM_DISABLE") == "1")
 
 
 def _three_modes(seed: int, train_per_class: int, test_per_class: int) -> Task:
@@ -166,68 +168,17 @@ def _digits(seed: int) -> Task:
     return Task("digits", tuple("0123456789"), (0.0, 1.0), Split(x_train, y_train), Split(x_test, y_test))
 
 
-def _folder(path: Path, size: int | None) -> Task:
-    """``path/train/<class>/*`` and ``path/test/<class>/*``, read in sorted order."""
-    for part in (path, path / "train", path / "test"):
-        if not part.is_dir():
-            raise FileNotFoundError(f"no folder {part}; expected {path} with train/<class>/ and test/<class>/ in it")
-    names = {part: tuple(sorted(d.name for d in (path / part).iterdir() if d.is_dir())) for part in ("train", "test")}
-    classes = names["train"]
-    if len(classes) < 2:
-        raise ValueError(f"{path / 'train'} has {len(classes)} class folders; expected at least 2")
-    if names["test"] != classes:
-        odd = sorted(set(classes) ^ set(names["test"]))
-        raise ValueError(f"train and test of {path} differ in their classes: {', '.join(odd)} is in only one of them")
-    read = {part: _read_images(path / part, classes, size) for part in ("train", "test")}
-    if read["train"].x.shape[1:] != read["test"].x.shape[1:]:
-        shapes = {part: tuple(split.x.shape[1:]) for part, split in read.items()}
-        raise ValueError(f"images of {path} differ in shape: {shapes}; pass size= to resize them")
-    return Task(f"folder:{path.name}", classes, (0.0, 1.0), read["train"], read["test"])
+def _read(images: datasets.Images, per_class: int | None, generator: torch.Generator) -> Split:
+    """Bytes to floats in [0, 1], for the rows of the subset only."""
+    rows = _subset(images.y, per_class, generator)
+    x = images.read(rows).to(torch.float32, memory_format=torch.contiguous_format)
+    return Split(x.div_(255), images.y[rows])
 
 
-def _read_images(folder: Path, classes: tuple[str, ...], size: int | None) -> Split:
-    files = [
-        (file, label)
-        for label, name in enumerate(classes)
-        for file in sorted((folder / name).iterdir())
-        if file.suffix.lower() in IMAGE_SUFFIXES
-    ]
-    missing = sorted(set(range(len(classes))) - {label for _, label in files})
-    if missing:
-        raise ValueError(f"{folder / classes[missing[0]]} has no images; expected files ending in {', '.join(IMAGE_SUFFIXES)}")
-    x: np.ndarray | None = None
-    for i, (file, _) in enumerate(progress_bar(files, f"read {folder.name}", "image")):
-        image = _read_image(file, size)
-        if x is None:  # the first image fixes the shape, and the mode: grey stays one channel
-            x = np.empty((len(files), *image.shape), dtype=np.uint8)
-        if image.shape != x.shape[1:]:
-            raise ValueError(f"{file} has shape {image.shape}, the images before it {x.shape[1:]}; pass size= to resize them")
-        x[i] = image
-    assert x is not None
-    labels = torch.tensor([label for _, label in files])
-    return Split(torch.from_numpy(x).float().div_(255), labels)
-
-
-def _read_image(file: Path, size: int | None) -> np.ndarray:
-    """uint8 (C, H, W); one channel for grey images, three for all others."""
-    from PIL import Image, UnidentifiedImageError
-
-    try:
-        with Image.open(file) as image:
-            image = image.convert("L" if image.mode in ("1", "L", "I;16") else "RGB")
-            if size is not None:
-                image = image.resize((size, size), Image.Resampling.BICUBIC)
-            array = np.asarray(image)
-    except (UnidentifiedImageError, OSError) as error:
-        raise ValueError(f"cannot read {file} as an image: {error}") from error
-    return array[None] if array.ndim == 2 else array.transpose(2, 0, 1)
-
-
-def _subset(split: Split, per_class: int | None, generator: torch.Generator) -> Split:
-    """At most ``per_class`` random examples of each class, in their original order."""
+def _subset(y: Tensor, per_class: int | None, generator: torch.Generator) -> datasets.Rows:
+    """The rows of at most ``per_class`` random examples of each class, in their original order; all rows when it is None."""
     if per_class is None:
-        return split
+        return slice(None)
     pick: Callable[[int], Tensor] = lambda n: torch.randperm(n, generator=generator)[:per_class]  # noqa: E731
-    rows = [(split.y == label).nonzero().flatten() for label in split.y.unique()]
-    index = torch.cat([r[pick(len(r))] for r in rows]).sort().values
-    return Split(split.x[index], split.y[index])
+    rows = [(y == label).nonzero().flatten() for label in y.unique()]
+    return torch.cat([r[pick(len(r))] for r in rows]).sort().values

@@ -130,13 +130,15 @@ def _train(recipe: Recipe, task: Task, progress: bool, **where: Any) -> tuple[nn
     if recipe.method == "ddpm":
         from .diffusion import DDPM
 
-        started = time.perf_counter()
+        started, cpu_started = time.perf_counter(), time.process_time()
         model: nn.Module | DDPM = DDPM.from_recipe(recipe, task, progress=progress)
-        return model, results.provenance(task, train_seconds=time.perf_counter() - started, evaluate_seconds=0.0)
-    model = _build(recipe, task)
-    target, target_seconds = _target(recipe.target, task, recipe.target_options, progress) if recipe.target else (None, 0.0)
-    history = training.fit(model, task, recipe, target=target, progress=progress, **where)
-    return model, results.provenance(task, train_seconds=history.seconds, target_seconds=target_seconds, evaluate_seconds=0.0)
+        spent = {"train_seconds": time.perf_counter() - started, "train_cpu_seconds": time.process_time() - cpu_started}
+    else:
+        model = _build(recipe, task)
+        target = _target(recipe.target, task, recipe.target_options, progress) if recipe.target else None
+        history = training.fit(model, task, recipe, target=target, progress=progress, **where)
+        spent = {"train_seconds": history.seconds, "train_cpu_seconds": history.cpu_seconds}
+    return model, results.provenance(task, **spent, evaluate_seconds=0.0)
 
 
 def _evaluate(recipe: Recipe, task: Task, model: nn.Module | DDPM, origin: dict[str, Any], progress: bool) -> results.Result:
@@ -148,10 +150,9 @@ def _evaluate(recipe: Recipe, task: Task, model: nn.Module | DDPM, origin: dict[
     else:
         metrics = {"clean": {}, **recipe.metrics}
         scores = {m: evaluation.measure(model, task, m, progress=progress, **how) for m, how in metrics.items()}
-        wanted = {name: _target(name, task, how, progress)[0] for name, how in recipe.alignment.items()}
-        alignment = {name: evaluation.alignment(model, task, target) for name, target in wanted.items()}
+        alignment = {name: evaluation.alignment(model, task, _target(name, task, how, progress)) for name, how in recipe.alignment.items()}
         checks = _checklist(recipe, model, task, progress) if recipe.checklist else None
-    now = results.provenance(task, train_seconds=0.0, evaluate_seconds=time.perf_counter() - started)
+    now = results.provenance(task, train_seconds=0.0, train_cpu_seconds=0.0, evaluate_seconds=time.perf_counter() - started)
     changed = {key: now[key] for key in ("data", "hardware", "threads", "versions", "commit") if now[key] != origin[key]}
     origin = {**origin, "evaluate_seconds": now["evaluate_seconds"], **({"evaluated": changed} if changed else {})}
     return results.Result(recipe.name, task.name, recipe.seed, scores, origin, alignment, checks)
@@ -168,14 +169,8 @@ def _weights(model: nn.Module | DDPM) -> tuple[dict[str, torch.Tensor], dict[str
     return (model.state_dict(), {}) if isinstance(model, nn.Module) else model.state()
 
 
-def _target(name: str, task: Task, options: dict[str, Any], progress: bool) -> tuple[targets.GradientTarget, float]:
-    """A gradient target, and the seconds that it took, not counting those of training a diffusion model."""
-    if name == "score_based":
-        from .diffusion import find
-
-        options = {**options, "ddpm": find(options.get("ddpm", "none"), task, progress=progress), "progress": progress}
-    started = time.perf_counter()
-    return targets.build(name, task, **options), time.perf_counter() - started
+def _target(name: str, task: Task, options: dict[str, Any], progress: bool) -> targets.GradientTarget:
+    return targets.build(name, task, **options, **({"progress": progress} if name == "score_based" else {}))
 
 
 def _checklist(recipe: Recipe, model: nn.Module, task: Task, progress: bool) -> evaluation.Checklist:

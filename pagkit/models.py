@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from .data import Task
+from .layers import GROUPS, Mean, Patches, ResidualBlock, TransformerBlock
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "silu": nn.SiLU, "gelu": nn.GELU}
 
@@ -35,10 +36,10 @@ def build(name: str, task: Task, *, seed: int = 0, **options: object) -> nn.Modu
     """Build a classifier for ``task``: inputs in ``task.bounds``, logits (B, len(task.classes)) out.
 
     Args:
-        name: ``"mlp"`` (any input), ``"cnn"`` (images, at least 4 x 4 pixels) or ``"resnet18"``
-            (images; the 3 x 3 stem without pooling that is usual for 32 x 32 pixels).
+        name: ``"mlp"`` (any input), ``"cnn"`` or ``"resnet-small"`` (images, at least 4 x 4 pixels; made for a laptop),
+            ``"resnet18"`` (images, at least 8 x 8) or ``"vit"`` (images whose sides the patch divides).
         seed: of the initial weights. The global random state is left as found.
-        options: those of :func:`mlp`, :func:`cnn` and :func:`resnet18`.
+        options: those of :func:`mlp`, :func:`cnn`, :func:`resnet_small`, :func:`resnet18` and :func:`vit`.
 
     Raises:
         ValueError: unknown name, unknown option, an option out of range, or a task of the wrong shape.
@@ -80,25 +81,94 @@ def cnn(task: Task, *, width: int = 32, activation: str = "silu", normalize: str
     )  # fmt: skip
 
 
-def resnet18(task: Task, *, activation: str = "relu", norm: str = "batch", normalize: str | float = "standardize") -> nn.Module:
-    """torchvision's ResNet-18 with a 3 x 3 stem; ``norm`` is ``"batch"`` or ``"group"`` (He et al., 2016)."""
+def resnet18(
+    task: Task, *, activation: str = "relu", norm: str = "batch", stem: str | None = None, normalize: str | float = "standardize"
+) -> nn.Module:
+    """torchvision's ResNet-18 (He et al., 2016).
+
+    ``norm`` is ``"batch"`` or ``"group"``. ``stem`` is ``"small"``, a 3 x 3 convolution at full resolution, as is usual for 32 x 32
+    pixels; or ``"large"``, the published 7 x 7 convolution of stride 2 and a max-pooling, which together quarter the side. Default:
+    small below 64 pixels (the shorter side), large from there on, so that STL-10 at 96 or CIFAR at 32 both end in a few pixels.
+    """
     from torchvision.models import resnet18 as torchvision_resnet18
 
     act = _activation(activation)
-    channels, _, _ = _image_shape(task, "resnet18", at_least=8)
-    norms: dict[str, Callable[[int], nn.Module]] = {"batch": nn.BatchNorm2d, "group": lambda c: nn.GroupNorm(8, c)}
+    channels, *sides = _image_shape(task, "resnet18", at_least=8)
+    norms: dict[str, Callable[[int], nn.Module]] = {"batch": nn.BatchNorm2d, "group": lambda c: nn.GroupNorm(GROUPS, c)}
     if norm not in norms:
         raise ValueError(f"unknown norm layer {norm!r}; expected one of {', '.join(norms)}")
+    if stem not in (None, "small", "large"):
+        raise ValueError(f"unknown stem {stem!r}; expected 'small', 'large' or None (by the image's side)")
     net = torchvision_resnet18(num_classes=len(task.classes), norm_layer=norms[norm])
-    net.conv1 = nn.Conv2d(channels, 64, 3, padding=1, bias=False)
-    net.maxpool = nn.Identity()
+    if (stem or ("small" if min(sides) < 64 else "large")) == "small":
+        net.conv1 = nn.Conv2d(channels, 64, 3, padding=1, bias=False)
+        net.maxpool = nn.Identity()
+    else:
+        net.conv1 = nn.Conv2d(channels, 64, 7, stride=2, padding=3, bias=False)
     for module in list(net.modules()):
         if isinstance(getattr(module, "relu", None), nn.ReLU):
             module.relu = act()  # not in place: the double backward needs the value before
     return nn.Sequential(_normalize(task, normalize), net)
 
 
-BUILDERS: dict[str, Callable[..., nn.Module]] = {"mlp": mlp, "cnn": cnn, "resnet18": resnet18}
+def resnet_small(
+    task: Task, *, widths: Sequence[int] = (32, 64, 128), activation: str = "silu", normalize: str | float = "standardize"
+) -> nn.Module:
+    """A ResNet for a laptop: a 3 x 3 convolution, one residual block a width, the mean over pixels, a read-out.
+
+    Each block from the second on halves the image. GroupNorm keeps the examples of a batch apart; a smooth activation lets the
+    input gradient change smoothly.
+    """
+    act = _activation(activation)
+    if not widths or min(widths) < 1 or any(width % GROUPS for width in widths):
+        raise ValueError(f"widths are {list(widths)}; expected positive multiples of {GROUPS}, the number of groups that are normalised")
+    channels, _, _ = _image_shape(task, "resnet-small", at_least=4)
+    blocks = [ResidualBlock(a, b, 1 + (i > 0), act) for i, (a, b) in enumerate(zip([widths[0], *widths], widths, strict=False))]
+    return nn.Sequential(
+        _normalize(task, normalize),
+        nn.Conv2d(channels, widths[0], 3, padding=1, bias=False), nn.GroupNorm(GROUPS, widths[0]), act(),
+        *blocks,
+        nn.AdaptiveAvgPool2d(1), nn.Flatten(),
+        nn.Linear(widths[-1], len(task.classes)),
+    )  # fmt: skip
+
+
+def vit(
+    task: Task,
+    *,
+    patch: int = 4,
+    dim: int = 192,
+    depth: int = 6,
+    heads: int = 3,
+    activation: str = "gelu",
+    normalize: str | float = "standardize",
+) -> nn.Module:
+    """A small vision transformer (Dosovitskiy et al., 2021): learned positions, LayerNorm first, the mean of the tokens read out.
+
+    ``patch`` is the side of a patch in pixels and divides the image's; ``dim`` the width of a token, a multiple of ``heads``;
+    ``depth`` the number of blocks. Attention costs the square of the number of patches: 64 at 32 x 32 pixels, 576 at 96 x 96
+    (144 with ``patch=8``).
+    """
+    act = _activation(activation)
+    for key, value in (("patch", patch), ("dim", dim), ("depth", depth), ("heads", heads)):
+        if value < 1:
+            raise ValueError(f"{key} is {value}; expected at least 1")
+    if dim % heads:
+        raise ValueError(f"dim is {dim} and heads {heads}; expected a dim that heads divides")
+    channels, height, width = _image_shape(task, "vit", at_least=patch)
+    if height % patch or width % patch:
+        raise ValueError(f"patch is {patch}; expected a number that divides both sides of images of {height} x {width} pixels")
+    return nn.Sequential(
+        _normalize(task, normalize),
+        Patches(channels, height, width, patch, dim),
+        *(TransformerBlock(dim, heads, act) for _ in range(depth)),
+        nn.LayerNorm(dim),
+        Mean(1),
+        nn.Linear(dim, len(task.classes)),
+    )
+
+
+BUILDERS: dict[str, Callable[..., nn.Module]] = {"mlp": mlp, "cnn": cnn, "resnet-small": resnet_small, "resnet18": resnet18, "vit": vit}
 
 
 @contextmanager

@@ -7,7 +7,7 @@
      "alignment": {"nearest_neighbor": float, ...},                          # where the recipe asks for it, as for the next:
      "checklist": {"caption": str, "rows": [[name, verdict, figure], ...]},
      "provenance": {"data": str, "hardware": str, "threads": int,
-                    "train_seconds": float, "target_seconds": float, "evaluate_seconds": float,
+                    "train_seconds": float, "train_cpu_seconds": float, "evaluate_seconds": float,
                     "versions": {"python": str, "torch": str, ...}, "commit": str}}
 """
 
@@ -179,14 +179,14 @@ def origins(results: Sequence[Result]) -> Table:
     return Table("provenance", header, tuple(rows))
 
 
-def provenance(task: Task, *, train_seconds: float, evaluate_seconds: float, target_seconds: float = 0.0) -> dict[str, Any]:
-    """What a reader needs to judge or repeat a run on this machine. Target seconds are those of finding gradient directions."""
+def provenance(task: Task, *, train_seconds: float, train_cpu_seconds: float, evaluate_seconds: float) -> dict[str, Any]:
+    """What a reader needs to judge or repeat a run on this machine. CPU seconds are summed over cores."""
     return {
         "data": f"{task.name}, {len(task.train)} train / {len(task.test)} test, inputs {'x'.join(map(str, task.shape))}",
         "hardware": _hardware(),
         "threads": torch.get_num_threads(),
         "train_seconds": round(train_seconds, 2),
-        "target_seconds": round(target_seconds, 2),
+        "train_cpu_seconds": round(train_cpu_seconds, 2),
         "evaluate_seconds": round(evaluate_seconds, 2),
         "versions": {
             "python": platform.python_version(),

@@ -9,6 +9,7 @@ Only the cosine with a direction is ever used, so any positive factor in front o
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,7 @@ from torch import Tensor
 
 from .data import Task, progress_bar
 
-CHUNK = 1024  # rows whose distances to one class are held at a time
+DISTANCES = 2**25  # held at a time: 128 MiB
 ROWS = 256  # whose scores are held at a time
 
 
@@ -103,7 +104,7 @@ def nearest_neighbor(task: Task, *, per_class: int | None = None) -> GradientTar
         known = index >= 0
         found[known] = nearest[index[known]]
         if not known.all():
-            found[~known] = _nearest(index[~known], x[(~known).to(x.device)].cpu(), candidates, pool)
+            found[~known] = _nearest(index[~known], x[(~known).to(x.device)].to(pool), candidates, pool)
         return pool[found.gather(1, classes.cpu())].to(x) - x[:, None]
 
     return GradientTarget("nearest_neighbor", directions)
@@ -118,7 +119,8 @@ def score_based(
 
     both taken at ``x_t``, the input x with noise added, and averaged over ``draws`` noises.
 
-    The directions of the training split are found once, in chunks, and kept as int8: N x C x D bytes. Each is
+    The directions of the training split are found together, in chunks, when the first of them is asked for, and kept as int8: N x C x D
+    bytes. Each is
     scaled so that its largest entry is 127 (the factor is free), which leaves the cosine within 0.001 of 1. Other
     inputs (index -1) get theirs when asked, from the same noise at every call. Where the two scores are equal to
     the last digit the direction is zero.
@@ -141,20 +143,26 @@ def score_based(
         )
     if draws < 1:
         raise ValueError(f"draws is {draws}; expected at least 1")
+    ddpm.noised(task.train.x[:1], t, generator=torch.Generator())  # refuses a bad t now, not in the middle of training
     generator = generator or torch.Generator().manual_seed(0)
     seed = int(torch.randint(2**62, (), generator=generator, device=generator.device))
 
     def find(x: Tensor, classes: Tensor, generator: torch.Generator) -> Tensor:
         return _int8(sum(_score_difference(ddpm, x, classes, t, generator) for _ in range(draws)))
 
-    every = torch.arange(len(task.classes))
-    stored = torch.empty(len(task.train), len(every), *task.shape, dtype=torch.int8)
-    for rows in progress_bar(torch.arange(len(task.train)).split(ROWS), "scores", "chunk", show=progress):
-        stored[rows] = find(task.train.x[rows], every.expand(len(rows), -1), generator)
+    @functools.cache
+    def stored() -> Tensor:
+        every = torch.arange(len(task.classes))
+        made = torch.empty(len(task.train), len(every), *task.shape, dtype=torch.int8)
+        for rows in progress_bar(torch.arange(len(task.train)).split(ROWS), "scores", "chunk", show=progress):
+            made[rows] = find(task.train.x[rows], every.expand(len(rows), -1), generator)
+        return made
 
     def directions(index: Tensor, x: Tensor, classes: Tensor) -> Tensor:
         index, classes = index.cpu(), classes.cpu()
-        found, new = stored[index[:, None], classes], index < 0
+        found, new = torch.empty(*classes.shape, *task.shape, dtype=torch.int8), index < 0
+        if not new.all():
+            found[~new] = stored()[index[~new, None], classes[~new]]
         if new.any():
             found[new] = find(x[new.to(x.device)], classes[new], torch.Generator().manual_seed(seed))
         return found.to(x)
@@ -198,7 +206,7 @@ def build(name: str, task: Task, **options: Any) -> GradientTarget:
         if isinstance(options["ddpm"], (str, Path)):
             from . import diffusion  # here, because diffusers takes seconds to import
 
-            options["ddpm"] = diffusion.find(options["ddpm"], task)
+            options["ddpm"] = diffusion.find(options["ddpm"], task, progress=options.get("progress", True))
     if "seed" in options:
         options["generator"] = torch.Generator().manual_seed(int(options.pop("seed")))
     return TARGETS[name](task, **options)
@@ -247,15 +255,20 @@ def _rows_by_class(task: Task) -> list[Tensor]:
 def _nearest(index: Tensor, x: Tensor, candidates: list[Tensor], pool: Tensor) -> Tensor:
     """Positions in ``pool`` of the nearest candidate of each class (N, C), rows' own positions excluded.
 
-    In a few dimensions distances are taken directly: the matrix-product form loses digits there.
+    ``|x - r|^2 = |x|^2 - 2 x.r + |r|^2``, and the first term is the same for every r: one matrix product ranks all candidates.
+    In a few dimensions distances are taken directly: that product loses digits there.
     """
-    mode = "donot_use_mm_for_euclid_dist" if x[0].numel() <= 16 else "use_mm_for_euclid_dist"
-    nearest = torch.empty(len(x), len(candidates), dtype=torch.int64)
-    for label, rows in enumerate(candidates):
-        others = pool[rows].flatten(1)
-        for start in range(0, len(x), CHUNK):
-            part = slice(start, start + CHUNK)
-            distance = torch.cdist(x[part].flatten(1), others, compute_mode=mode)
-            distance[index[part, None] == rows] = torch.inf
-            nearest[part, label] = rows[distance.argmin(1)]
-    return nearest
+    x, index, every = x.flatten(1), index.to(pool.device), torch.cat(candidates)
+    others, sizes = pool[every].flatten(1), [len(rows) for rows in candidates]
+    squares = torch.einsum("nd,nd->n", others, others)
+    column = torch.full((len(pool),), -1, device=pool.device)  # of each position in the pool; -1 where it is no candidate
+    column[every] = torch.arange(len(every), device=pool.device)
+    nearest, step = [], max(1, DISTANCES // len(every))
+    for part, own in zip(x.split(step), torch.where(index >= 0, column[index], -1).split(step), strict=True):
+        if x.shape[1] <= 16:
+            distance = torch.cdist(part, others, compute_mode="donot_use_mm_for_euclid_dist")
+        else:
+            distance = torch.addmm(squares, part, others.T, alpha=-2)
+        distance[own >= 0, own[own >= 0]] = torch.inf
+        nearest.append(torch.stack([rows[d.argmin(1)] for rows, d in zip(candidates, distance.split(sizes, 1), strict=True)], 1))
+    return torch.cat(nearest).cpu()

@@ -96,7 +96,7 @@ def test_a_diffusion_model_is_a_recipe_and_is_kept(tmp_path: Path, monkeypatch, 
     assert torch.equal(again.unet.conv_in.weight, made.unet.conv_in.weight)
     recipe = training.Recipe.load(f"digits-pag-nn+target=score_based+target_options={{ddpm: {tiny}, t: 300}}+epochs=1+metrics={{}}")
     result = experiment.run(recipe, out=tmp_path / "pag", progress=False)
-    assert result.provenance["target_seconds"] > 0 and len(list((tmp_path / "cache").iterdir())) == 1
+    assert len(list((tmp_path / "cache").iterdir())) == 1
 
 
 def test_same_seed_same_result(quick: Path, tmp_path: Path) -> None:

@@ -105,7 +105,7 @@ def test_bad_folders(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("mnist", {}, "unknown data set 'mnist'; expected one of three-modes, digits, folder:<path>"),
+        ("mnist", {}, "unknown data set 'mnist'; expected one of three-modes, digits, cifar10, cifar100, stl10, folder:<path>"),
         ("digits", {"train_per_class": 0}, "train_per_class is 0; expected at least 1"),
         ("digits", {"size": 32}, "size=32 was given for 'digits'"),
         ("three-modes", {"test_per_class": 100}, "100 examples a class; expected a multiple of 3"),

@@ -55,6 +55,19 @@ def test_nearest_neighbor_of_unknown_points_and_of_a_limited_pool(digits) -> Non
     assert mixed[0].abs().sum() > 0, "an example is not its own neighbour"
 
 
+@pytest.mark.parametrize("name", ["toy", "digits"])
+def test_nearest_neighbor_in_chunks_is_the_same_and_ties_go_to_the_first(name: str, request, monkeypatch: pytest.MonkeyPatch) -> None:
+    task = request.getfixturevalue(name)
+    rows, classes = torch.arange(len(task.train)), torch.arange(len(task.classes)).expand(len(task.train), -1)
+    whole = targets.nearest_neighbor(task)(rows, task.train.x, classes)
+    monkeypatch.setattr(targets, "DISTANCES", 100 * len(rows))
+    assert torch.equal(targets.nearest_neighbor(task)(rows, task.train.x, classes), whole)
+    x = task.train.x.flatten(1).double()
+    distance = torch.cdist(x, x, compute_mode="donot_use_mm_for_euclid_dist").fill_diagonal_(torch.inf)
+    first = torch.stack([distance.where(task.train.y == c, torch.inf).argmin(1) for c in range(len(task.classes))], dim=1)
+    assert torch.equal(whole, task.train.x[first] - task.train.x[:, None])
+
+
 def test_one_image_and_class_mean(digits) -> None:
     x, classes = digits.test.x[:4], torch.tensor([[1, 9]] * 4)
     index = torch.full((4,), -1)
