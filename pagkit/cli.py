@@ -1,43 +1,78 @@
-"""The command line: ``pagkit run RECIPE`` trains, evaluates and writes result.json."""
+"""The command line: ``pagkit run RECIPE`` trains, evaluates and writes result.json; ``pagkit --help`` tells the rest."""
 
 from __future__ import annotations
 
 import argparse
 import re
+import shlex
 import sys
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
-from . import __version__, experiment, training
+from . import __version__, checkpoints, experiment, results, training
+
+EXAMPLES = """examples:
+  pagkit recipes                                       what there is to run
+  pagkit run digits-pag-nn --seed 1                    train and evaluate in one go
+  pagkit train digits-pag-nn --run runs/long           train with checkpoints; Ctrl-C stops it
+  pagkit train digits-pag-nn --run runs/long --resume  go on where it stopped
+  pagkit evaluate runs/long                            measure what was trained
+  pagkit leaderboard runs                              a table of all that was measured
+"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Entry point; returns the exit status: 0 done, 1 the run failed, 2 the call was wrong."""
+    """Entry point; returns the exit status: 0 done, 1 the run failed, 2 the call was wrong, 130 stopped by Ctrl-C."""
+    argv = sys.argv[1:] if argv is None else list(argv)
     args = _parser().parse_args(argv)
     try:
-        return int(args.call(args))
-    except (ValueError, TypeError, FileNotFoundError, PermissionError) as error:
-        print(f"pagkit: {error}", file=sys.stderr)
+        with warnings.catch_warnings():
+            warnings.showwarning = lambda message, *_: _say(f"warning: {message}")
+            return int(args.call(args))
+    except (ValueError, TypeError, FileNotFoundError, FileExistsError, NotADirectoryError, PermissionError) as error:
+        _say(error)
         return 2
     except (training.TrainingDiverged, OSError) as error:
-        print(f"pagkit: {error}", file=sys.stderr)
+        _say(error)
         return 1
     except KeyboardInterrupt:
-        print("pagkit: stopped; nothing was written", file=sys.stderr)
+        if kept := checkpoints.paths(args.run) if args.call is _train else []:
+            again = shlex.join(["pagkit", *argv, *([] if args.resume else ["--resume"])])
+            _say(f"stopped; {kept[-1]} is kept, and this command goes on from it:\n  {again}")
+        else:
+            _say("stopped; no result was written")
         return 130
 
 
 def _run(args: argparse.Namespace) -> int:
-    recipe = training.Recipe.load("+".join([args.recipe, *args.set]), seed=args.seed)
+    recipe = _recipe(args)
     out = Path(args.out or Path("runs") / f"{recipe.name}-seed{args.seed}")
     result = experiment.run(recipe, out=out, folder=args.data, progress=sys.stderr.isatty())
-    print(f"{result.recipe}, seed {result.seed}, on {result.provenance['data']}")
-    figures = {**result.metrics, **{f"alignment with {name}": f"{cosine:.3f}" for name, cosine in result.alignment.items()}}
-    for name, figure in figures.items():
-        print(f"  {name:<{max(map(len, figures))}}  {figure}")
-    if result.checklist is not None:
-        print(result.checklist)
+    _show(result)
     print(f"trained in {result.provenance['train_seconds']} s; wrote {out / 'result.json'} and model.safetensors beside it")
+    return 0
+
+
+def _train(args: argparse.Namespace) -> int:
+    origin = experiment.train(_recipe(args), run=args.run, folder=args.data, resume=args.resume, progress=sys.stderr.isatty())
+    print(f"trained in {origin['train_seconds']} s on {origin['data']}; wrote {Path(args.run) / experiment.WEIGHTS}")
+    print(f"measure it with: {shlex.join(['pagkit', 'evaluate', args.run])}")
+    return 0
+
+
+def _evaluate(args: argparse.Namespace) -> int:
+    _show(experiment.evaluate(args.run, progress=sys.stderr.isatty()))
+    print(f"wrote {Path(args.run) / experiment.RESULT}")
+    return 0
+
+
+def _leaderboard(args: argparse.Namespace) -> int:
+    folder = args.folder or next((name for name in ("book/results", "runs") if Path(name).is_dir()), "runs")
+    found = results.load_all(folder)
+    if not found:
+        raise ValueError(f"no result.json below {folder}; `pagkit run` and `pagkit evaluate` write them")
+    print("\n\n".join(str(results.leaderboard(found, task)) for task in sorted({result.task for result in found})))
     return 0
 
 
@@ -48,20 +83,62 @@ def _recipes(args: argparse.Namespace) -> int:
     return 0
 
 
+def _recipe(args: argparse.Namespace) -> training.Recipe:
+    return training.Recipe.load("+".join([args.recipe, *args.set]), seed=args.seed)
+
+
+def _show(result: results.Result) -> None:
+    print(f"{result.recipe}, seed {result.seed}, on {result.provenance['data']}")
+    figures = {**result.metrics, **{f"alignment with {name}": f"{cosine:.3f}" for name, cosine in result.alignment.items()}}
+    for name, figure in figures.items():
+        print(f"  {name:<{max(map(len, figures))}}  {figure}")
+    if result.checklist is not None:
+        print(result.checklist)
+
+
+def _say(message: object) -> None:
+    if isinstance(message, OSError) and message.strerror:
+        message = f"{message.filename}: {message.strerror}" if message.filename else message.strerror
+    print(f"pagkit: {message}", file=sys.stderr)
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="pagkit", description="Run the experiments of the book.")
+    parser = argparse.ArgumentParser(
+        prog="pagkit",
+        description="Run the experiments of the book. `pagkit COMMAND --help` tells more of each command.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("--version", action="version", version=f"pagkit {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    command = commands.add_parser("run", help="train and evaluate one recipe, write result.json")
+
+    def add(name: str, call: object, text: str, more: str = "") -> argparse.ArgumentParser:
+        command = commands.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}. {more}")
+        command.set_defaults(call=call)
+        return command
+
+    command = add("run", _run, "train and evaluate one recipe, write result.json")
+    _add_recipe(command)
+    command.add_argument("--out", metavar="DIR", help="where to write (default runs/RECIPE-seedN)")
+    more = "DIR gets recipe.yaml first, a checkpoint at the end of each epoch and every two minutes within one, model.safetensors last."
+    command = add("train", _train, "train one recipe with checkpoints; can be stopped and resumed", more)
+    _add_recipe(command)
+    command.add_argument("--run", metavar="DIR", required=True, help="where to write; a folder for each training")
+    command.add_argument("--resume", action="store_true", help="go on from the last checkpoint in DIR, if there is one")
+    more = "It does what the recipe says: clean and robust accuracy, alignment, the gradient-masking checklist."
+    command = add("evaluate", _evaluate, "measure what `pagkit train` left in a folder, write result.json there", more)
+    command.add_argument("run", metavar="DIR", help="the folder that was given to `pagkit train --run`")
+    command = add("leaderboard", _leaderboard, "print a table for each task, a row for each recipe")
+    command.add_argument("folder", metavar="FOLDER", nargs="?", help="all result files below it (default book/results, else runs)")
+    add("recipes", _recipes, "list the recipes that come with pagkit")
+    return parser
+
+
+def _add_recipe(command: argparse.ArgumentParser) -> None:
     command.add_argument("recipe", metavar="RECIPE", help="a name (see `pagkit recipes`) or a .yaml file")
     command.add_argument("--seed", type=_seed, default=0, help="of data, weights and batches (default 0)")
     command.add_argument("--set", metavar="KEY=VALUE", type=_setting, action="append", default=[], help="change a key of the recipe")
     command.add_argument("--data", metavar="PATH", help="use the images of this folder: train/<class>/ and test/<class>/")
-    command.add_argument("--out", metavar="DIR", help="where to write (default runs/RECIPE-seedN)")
-    command.set_defaults(call=_run)
-    command = commands.add_parser("recipes", help="list the recipes that come with pagkit")
-    command.set_defaults(call=_recipes)
-    return parser
 
 
 def _setting(text: str) -> str:

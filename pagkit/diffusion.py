@@ -32,7 +32,7 @@ from torch.nn import functional as F
 
 from .data import Task, progress_bar
 from .exact import ALPHA_BAR, BETAS, STEPS, alpha_bar
-from .models import save_weights
+from .models import load_weights, save_weights
 from .recipe import Recipe
 
 GROUPS = 8  # of the group normalisation: widths are multiples of it
@@ -239,16 +239,12 @@ class DDPM:
             FileNotFoundError: no such file.
             ValueError: a file that :meth:`save` did not write.
         """
-        from safetensors import SafetensorError, safe_open
-
         try:
-            with safe_open(path, framework="pt") as file:
-                about = json.loads(file.metadata()["ddpm"])
-                state = {name: file.get_tensor(name) for name in file.keys()}
+            state, metadata = load_weights(path)
             with torch.random.fork_rng(devices=[]):
-                ddpm = cls(**about)
+                ddpm = cls(**json.loads(metadata["ddpm"]))
             ddpm.unet.load_state_dict(state)
-        except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
             raise ValueError(f"{path} does not hold a DDPM: {type(error).__name__} {error}") from error
         return ddpm
 

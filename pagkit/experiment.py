@@ -1,17 +1,24 @@
-"""One run of one recipe, from the data to result.json."""
+"""Runs of recipes: train and evaluate at once, or train with checkpoints first and evaluate the folder later."""
 
 from __future__ import annotations
 
+import json
 import time
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
-from . import attacks, data, evaluation, models, results, targets, training
+from . import attacks, checkpoints, data, evaluation, models, results, targets, training
 from .data import Split, Task
 from .recipe import Recipe
+
+if TYPE_CHECKING:
+    from .diffusion import DDPM  # imported where it is used, because diffusers takes seconds to import
+
+WEIGHTS, RECIPE, RESULT = "model.safetensors", "recipe.yaml", "result.json"
 
 
 def run(recipe: Recipe, *, out: str | Path, folder: str | Path | None = None, progress: bool = True) -> results.Result:
@@ -27,47 +34,139 @@ def run(recipe: Recipe, *, out: str | Path, folder: str | Path | None = None, pr
         ValueError, FileNotFoundError: bad recipe or data; found before any training.
         pagkit.training.TrainingDiverged: a loss that is not finite.
     """
-    for metric in recipe.metrics:
-        evaluation.parse_metric(metric)
-    task = data.load(recipe.task, **{"seed": recipe.seed, **recipe.data}) if folder is None else data.load(f"folder:{folder}")
+    recipe, task = _load(recipe, folder)
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
-    state, result = (_ddpm if recipe.method == "ddpm" else _classifier)(recipe, task, progress)
-    results.save_weights(out / "model.safetensors", *state)
-    results.save(out / "result.json", result)
+    model, origin = _train(recipe, task, progress)
+    result = _evaluate(recipe, task, model, origin, progress)
+    results.save_weights(out / WEIGHTS, *_weights(model))
+    results.save(out / RESULT, result)
     return result
 
 
-def _classifier(recipe: Recipe, task: Task, progress: bool) -> tuple[tuple[dict[str, torch.Tensor]], results.Result]:
-    model = models.build(recipe.model, task, seed=recipe.seed, **recipe.model_options)
-    target = _target(recipe.target, task, recipe.target_options, progress) if recipe.target else None
-    history = training.fit(model, task, recipe, target=target, progress=progress)
+def train(
+    recipe: Recipe, *, run: str | Path, folder: str | Path | None = None, resume: bool = False, progress: bool = True
+) -> dict[str, Any]:
+    """Train ``recipe`` with checkpoints in ``run``, where recipe.yaml is written first and model.safetensors last.
+
+    Args:
+        recipe: with ``recipe.seed`` set.
+        run: a folder; made if missing.
+        folder: as in :func:`run`; recipe.yaml then names it.
+        resume: go on from the last checkpoint in ``run``, see :func:`pagkit.training.fit`.
+        progress: show bars.
+
+    Returns:
+        The provenance of the model, as :func:`pagkit.results.provenance` makes it; model.safetensors holds it too.
+
+    Raises:
+        ValueError, FileNotFoundError: bad recipe or data; without ``resume`` a folder in use; with it checkpoints that do not fit,
+            or a diffusion model, which has none. All are found before any training.
+        OSError: a file cannot be written.
+        pagkit.training.TrainingDiverged: a loss that is not finite.
+    """
+    recipe, task = _load(recipe, folder)
+    run = Path(run)
+    if not resume and (run / WEIGHTS).exists():
+        raise ValueError(f"{run} holds a trained model, {WEIGHTS}; name another folder")
+    if recipe.method != "ddpm":  # before gradient directions are found, which can take long
+        checkpoints.claim(run, checkpoints.about(_build(recipe, task), task, recipe), resume=resume)
+    elif resume:
+        raise ValueError(f"recipe {recipe.name!r} trains a diffusion model, which has no checkpoints; leave out resume to start anew")
+    models.write_atomically(run / RECIPE, recipe.to_yaml().encode())
+    model, origin = _train(recipe, task, progress, run_dir=run, resume=resume)
+    state, about = _weights(model)
+    results.save_weights(run / WEIGHTS, state, {**about, "provenance": json.dumps(origin)})
+    return origin
+
+
+def evaluate(run: str | Path, *, progress: bool = True) -> results.Result:
+    """Measure what :func:`train` left in ``run`` as its recipe asks, and write ``run``/result.json.
+
+    The provenance is the training's. Where data, code or machine have changed since, its ``evaluated`` says what they are now.
+    Relative paths in the recipe are taken from the working folder.
+
+    Raises:
+        FileNotFoundError: no folder, no recipe in it, or no weights since the training has not finished.
+        ValueError: weights that do not fit the recipe, and those of :func:`run`.
+    """
+    run = Path(run)
+    for name, need in ((RECIPE, "`pagkit train RECIPE --run DIR` makes it"), (WEIGHTS, "resume the training, which writes it last")):
+        if not (run / name).is_file():
+            raise FileNotFoundError(f"no {name} in {run}; {need}")
+    recipe, task = _load(Recipe.load(run / RECIPE), None)
+    state, about = models.load_weights(run / WEIGHTS)
+    try:
+        origin = json.loads(about["provenance"])
+        if recipe.method == "ddpm":
+            from .diffusion import DDPM
+
+            model: nn.Module | DDPM = DDPM.load(run / WEIGHTS)
+        else:
+            model = _build(recipe, task)
+            model.load_state_dict(state)
+    except (KeyError, RuntimeError) as error:
+        raise ValueError(f"{run / WEIGHTS} does not fit {run / RECIPE} and its data: {error}") from error
+    result = _evaluate(recipe, task, model, origin, progress)
+    results.save(run / RESULT, result)
+    return result
+
+
+def _load(recipe: Recipe, folder: str | Path | None) -> tuple[Recipe, Task]:
+    """The data of a recipe, or of a folder in their place: the recipe then names it."""
+    for metric in recipe.metrics:
+        evaluation.parse_metric(metric)
+    if folder is not None:
+        recipe = replace(recipe, task=f"folder:{folder}", data={})
+    return recipe, data.load(recipe.task, **{"seed": recipe.seed, **recipe.data})
+
+
+def _build(recipe: Recipe, task: Task) -> nn.Module:
+    return models.build(recipe.model, task, seed=recipe.seed, **recipe.model_options)
+
+
+def _train(recipe: Recipe, task: Task, progress: bool, **where: Any) -> tuple[nn.Module | DDPM, dict[str, Any]]:
+    """A model and its provenance; ``where`` are options of :func:`pagkit.training.fit`, which a diffusion model does without."""
+    if recipe.method == "ddpm":
+        from .diffusion import DDPM
+
+        started, cpu_started = time.perf_counter(), time.process_time()
+        model: nn.Module | DDPM = DDPM.from_recipe(recipe, task, progress=progress)
+        spent = {"train_seconds": time.perf_counter() - started, "train_cpu_seconds": time.process_time() - cpu_started}
+    else:
+        model = _build(recipe, task)
+        target = _target(recipe.target, task, recipe.target_options, progress) if recipe.target else None
+        history = training.fit(model, task, recipe, target=target, progress=progress, **where)
+        spent = {"train_seconds": history.seconds, "train_cpu_seconds": history.cpu_seconds}
+    return model, results.provenance(task, **spent, evaluate_seconds=0.0)
+
+
+def _evaluate(recipe: Recipe, task: Task, model: nn.Module | DDPM, origin: dict[str, Any], progress: bool) -> results.Result:
+    """All that the recipe asks for. The one metric of a diffusion model counts the samples that a classifier reads as what was asked."""
     started = time.perf_counter()
-    metrics = {"clean": {}, **recipe.metrics}
-    scores = {m: evaluation.measure(model, task, m, progress=progress, **how) for m, how in metrics.items()}
-    alignment = {name: evaluation.alignment(model, task, _target(name, task, how, progress)) for name, how in recipe.alignment.items()}
-    checks = _checklist(recipe, model, task, progress) if recipe.checklist else None
-    trained = {"train_seconds": history.seconds, "train_cpu_seconds": history.cpu_seconds}
-    where = results.provenance(task, **trained, evaluate_seconds=time.perf_counter() - started)
-    return (model.state_dict(),), results.Result(recipe.name, task.name, recipe.seed, scores, where, alignment, checks)
+    alignment, checks = {}, None
+    if recipe.method == "ddpm":
+        scores = {metric: _samples(model, task, recipe.seed, progress, **how) for metric, how in recipe.metrics.items()}
+    else:
+        metrics = {"clean": {}, **recipe.metrics}
+        scores = {m: evaluation.measure(model, task, m, progress=progress, **how) for m, how in metrics.items()}
+        alignment = {name: evaluation.alignment(model, task, _target(name, task, how, progress)) for name, how in recipe.alignment.items()}
+        checks = _checklist(recipe, model, task, progress) if recipe.checklist else None
+    now = results.provenance(task, train_seconds=0.0, train_cpu_seconds=0.0, evaluate_seconds=time.perf_counter() - started)
+    changed = {key: now[key] for key in ("data", "hardware", "threads", "versions", "commit") if now[key] != origin[key]}
+    origin = {**origin, "evaluate_seconds": now["evaluate_seconds"], **({"evaluated": changed} if changed else {})}
+    return results.Result(recipe.name, task.name, recipe.seed, scores, origin, alignment, checks)
 
 
-def _ddpm(recipe: Recipe, task: Task, progress: bool) -> tuple[tuple[dict[str, torch.Tensor], dict[str, str]], results.Result]:
-    """A diffusion model; its one metric counts the samples that a classifier reads as what they were asked to be."""
-    from .diffusion import DDPM  # here, because diffusers takes seconds to import
+def _samples(model: DDPM, task: Task, seed: int, progress: bool, *, judge: str, per_class: int, guidance: float) -> evaluation.Score:
+    labels = torch.arange(len(task.classes)).repeat(per_class)
+    samples = model.sample(labels, guidance=guidance, generator=torch.Generator().manual_seed(seed))
+    return evaluation.accuracy(_trained(judge, task, seed, progress), Split(samples, labels))
 
-    started, cpu_started = time.perf_counter(), time.process_time()
-    model = DDPM.from_recipe(recipe, task, progress=progress)
-    trained = {"train_seconds": time.perf_counter() - started, "train_cpu_seconds": time.process_time() - cpu_started}
-    started = time.perf_counter()
-    scores = {}
-    for metric, how in recipe.metrics.items():
-        judge = _trained(how["judge"], task, recipe.seed, progress)
-        labels = torch.arange(len(task.classes)).repeat(how["per_class"])
-        samples = model.sample(labels, guidance=how["guidance"], generator=torch.Generator().manual_seed(recipe.seed))
-        scores[metric] = evaluation.accuracy(judge, Split(samples, labels))
-    where = results.provenance(task, **trained, evaluate_seconds=time.perf_counter() - started)
-    return model.state(), results.Result(recipe.name, task.name, recipe.seed, scores, where)
+
+def _weights(model: nn.Module | DDPM) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+    """The weights, and what the header of their file says."""
+    return (model.state_dict(), {}) if isinstance(model, nn.Module) else model.state()
 
 
 def _target(name: str, task: Task, options: dict[str, Any], progress: bool) -> targets.GradientTarget:
@@ -85,6 +184,6 @@ def _checklist(recipe: Recipe, model: nn.Module, task: Task, progress: bool) -> 
 
 def _trained(name: str, task: Task, seed: int, progress: bool) -> nn.Module:
     recipe = Recipe.load(name, seed=seed)
-    model = models.build(recipe.model, task, seed=seed, **recipe.model_options)
+    model = _build(recipe, task)
     training.fit(model, task, recipe, progress=progress)
     return model

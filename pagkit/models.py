@@ -190,6 +190,22 @@ def save_weights(path: str | Path, state: Mapping[str, Tensor], metadata: dict[s
     write_atomically(Path(path), to_bytes({name: value.detach().cpu().contiguous() for name, value in state.items()}, metadata))
 
 
+def load_weights(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """What :func:`save_weights` wrote: the state dict, on the CPU, and the metadata.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: not a whole safetensors file.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}
+    except SafetensorError as error:
+        raise ValueError(f"{path} is not a whole safetensors file: {error}") from error
+
+
 def write_atomically(path: Path, content: bytes) -> None:
     """Write to a temporary file beside ``path``, then rename: a reader sees the old file or the new one, never half."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -202,7 +218,7 @@ def write_atomically(path: Path, content: bytes) -> None:
         os.chmod(temporary, 0o644)
         os.replace(temporary, path)
     except BaseException:
-        os.unlink(temporary)
+        Path(temporary).unlink(missing_ok=True)
         raise
 
 

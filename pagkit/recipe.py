@@ -41,6 +41,8 @@ class Recipe:
         schedule: of the learning rate, a step at a time: ``"constant"``, ``"linear"`` or ``"cosine"`` to zero,
             or ``"one-cycle"`` (up for a fifth of training, then down).
         description: one line, for ``pagkit recipes``.
+        ema: decay a step of a running average of the weights, which is what the trained model then holds; 0: no average. It
+            remembers about ``1 / (1 - ema)`` steps. Classifiers only: a diffusion model's is in ``model_options``.
         seed: of the weights, the order of the batches and all other draws.
         crop, flip: random shift in pixels, random horizontal flip; images only.
         target, target_options: name and options of :func:`pagkit.targets.build`; for the methods with ``pag``.
@@ -72,6 +74,7 @@ class Recipe:
     optimizer: str = "adam"
     schedule: str = "constant"
     weight_decay: float = 0.0
+    ema: float = 0.0
     crop: int = 0
     flip: bool = False
     target: str | None = None
@@ -107,6 +110,8 @@ class Recipe:
                 raise ValueError(f"recipe {self.name!r}: {key} is {getattr(self, key)}; expected at least {low}")
         if not self.lr > 0:
             raise ValueError(f"recipe {self.name!r}: lr is {self.lr}; expected a positive number")
+        if not 0 <= self.ema < 1:
+            raise ValueError(f"recipe {self.name!r}: ema is {self.ema}; expected 0 <= ema < 1")
         object.__setattr__(self, "ramp", tuple(self.ramp))
         if len(self.ramp) != 2 or not 0 <= self.ramp[0] <= self.ramp[1] <= 1:
             raise ValueError(f"recipe {self.name!r}: ramp is {self.ramp}; expected two shares 0 <= start <= end <= 1")
@@ -129,7 +134,8 @@ class Recipe:
         Raises:
             ValueError: unknown name, key or value; a required key missing; not a YAML mapping.
         """
-        base, *settings = re.split(r"\+(?=[\w.]+=)", str(name))
+        is_file = str(name).endswith(".yaml") and Path(name).is_file()  # whose folder may carry settings in its name
+        base, *settings = [str(name)] if is_file else re.split(r"\+(?=[\w.]+=)", str(name))
         path = Path(base) if base.endswith(".yaml") else Path(str(resources.files("pagkit"))) / "recipes" / f"{base}.yaml"
         if not path.is_file():
             raise ValueError(f"unknown recipe {base!r}; expected a .yaml file or one of {', '.join(recipe_names())}")
@@ -150,6 +156,10 @@ class Recipe:
         if missing := [key for key in required if key not in entries]:
             raise ValueError(f"{path.name}: key {missing[0]!r} is missing")
         return cls(**entries)
+
+    def to_yaml(self) -> str:
+        """Every key, as :meth:`load` reads it from a file."""
+        return yaml.safe_dump({**dataclasses.asdict(self), "ramp": list(self.ramp)}, sort_keys=False)
 
 
 def recipe_names() -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from safetensors.torch import load_file
 from pagkit import cli, diffusion, experiment, models, results, training
 from pagkit.data import load
 from pagkit.evaluation import Score, accuracy
+from tests.test_checkpoints import stop_after
 
 QUICK = """
 description: two epochs
@@ -126,6 +128,12 @@ def test_data_takes_a_folder(digits, tmp_path: Path) -> None:
         (["run", "digits-standard", "--data", "missing"], "no folder missing"),
         (["run", "digits-standard", "--seed", "-1"], "seed is '-1'; expected a whole number >= 0"),
         (["run"], "required: RECIPE"),
+        (["train", "digits-standard"], "required: --run"),
+        (["train", "digits-ddpm", "--run", "ddpm", "--resume"], "trains a diffusion model, which has no checkpoints"),
+        (["train", "digits-standard", "--run", f"{__file__}/run"], "Not a directory"),
+        (["evaluate", "missing"], "no recipe.yaml in missing; `pagkit train RECIPE --run DIR` makes it"),
+        (["leaderboard", "missing"], "no folder missing"),
+        (["leaderboard", str(Path(__file__).parent)], "no result.json below"),
         ([], "required: COMMAND"),
         (["fly"], "invalid choice: 'fly'"),
     ],
@@ -189,3 +197,70 @@ def test_weights_round_trip(tmp_path: Path, digits) -> None:
     state = models.build("cnn", digits).state_dict()
     results.save_weights(tmp_path / "w.safetensors", state)
     assert all(torch.equal(value, state[key]) for key, value in load_file(tmp_path / "w.safetensors").items())
+
+
+def test_train_then_evaluate_is_run(quick: Path, tmp_path: Path, capsys) -> None:
+    once, later = tmp_path / "once", tmp_path / "quick+epochs=1"  # a folder named as a recipe with a setting
+    call = [str(quick), "--seed", "3", "--set", "epochs=1"]
+    assert cli.main(["run", *call, "--out", str(once)]) == 0
+    shown = capsys.readouterr().out.splitlines()[:-1]
+    assert cli.main(["train", *call, "--run", str(later)]) == 0
+    assert f"measure it with: pagkit evaluate {later}" in capsys.readouterr().out
+    assert cli.main(["evaluate", str(later)]) == 0
+    assert capsys.readouterr().out.splitlines()[:-1] == shown
+    weights = [load_file(out / "model.safetensors") for out in (once, later)]
+    assert all(torch.equal(value, weights[1][name]) for name, value in weights[0].items())
+    one, two = (results.load(out / "result.json") for out in (once, later))
+    assert (one.recipe, one.seed, one.metrics) == (two.recipe, two.seed, two.metrics) == ("quick+epochs=1", 3, one.metrics)
+    assert list(one.provenance) == list(two.provenance), "nothing has changed between training and evaluation"
+    names = ["checkpoint-000000000.pt", "checkpoint-000000005.pt", "model.safetensors", "recipe.yaml", "result.json"]
+    assert sorted(p.name for p in later.iterdir()) == names
+    assert cli.main(["train", *call, "--run", str(once)]) == 2
+    assert f"{once} holds a trained model, model.safetensors; name another folder" in capsys.readouterr().err
+    (tmp_path / "other.json").write_text((once / "result.json").read_text().replace('"seed": 3', '"seed": 4'))
+    (once / "result.json").unlink()
+    assert cli.main(["leaderboard", str(tmp_path)]) == 0
+    caption, header, row = capsys.readouterr().out.splitlines()
+    assert caption == "three-modes" and header.split()[:2] == ["recipe", "clean"] and row.split()[0] == "quick+epochs=1"
+
+
+def test_what_has_changed_since_the_training_is_said(quick: Path, tmp_path: Path, monkeypatch) -> None:
+    recipe = training.Recipe.load(quick, epochs=1, metrics={})
+    experiment.train(recipe, run=tmp_path / "run", progress=False)
+    monkeypatch.setattr(results, "_commit", lambda: "0123456789ab")
+    result = experiment.evaluate(tmp_path / "run", progress=False)
+    assert result.provenance["evaluated"] == {"commit": "0123456789ab"} and result.provenance["commit"] != "0123456789ab"
+    (tmp_path / "run" / "recipe.yaml").write_text(recipe.to_yaml().replace("normalize: 40.0", "hidden: [4]"))
+    with pytest.raises(ValueError, match="model.safetensors does not fit .*recipe.yaml and its data"):
+        experiment.evaluate(tmp_path / "run", progress=False)
+
+
+def test_a_recipe_survives_its_file(tmp_path: Path) -> None:
+    for name in training.recipe_names():
+        recipe = training.Recipe.load(name, seed=5)
+        (tmp_path / "recipe.yaml").write_text(recipe.to_yaml())
+        assert training.Recipe.load(tmp_path / "recipe.yaml") == recipe
+
+
+def test_ctrl_c_says_the_command_that_resumes(quick: Path, tmp_path: Path, capsys, monkeypatch) -> None:
+    cli.main(["train", str(quick), "--run", str(tmp_path / "whole")])
+    call = ["train", str(quick), "--run", str(tmp_path / "a run")]
+    with monkeypatch.context() as patch:
+        stop_after(patch, 3)  # a file each: the recipe, the start, the first epoch
+        assert cli.main(call) == 130
+    told = capsys.readouterr().err.splitlines()
+    assert "checkpoint-000000005.pt is kept, and this command goes on from it:" in told[0]
+    assert shlex.split(told[1]) == ["pagkit", *call, "--resume"]
+    assert cli.main(call) == 2 and "resume (--resume, resume=True) or name another folder" in capsys.readouterr().err
+    assert cli.main(["evaluate", str(tmp_path / "a run")]) == 2 and "no model.safetensors in" in capsys.readouterr().err
+    assert cli.main([*call, "--resume", "--set", "lr=0.02"]) == 2
+    assert "another recipe: lr is 0.01 there and 0.02 here" in capsys.readouterr().err
+    (last := tmp_path / "a run" / "checkpoint-000000005.pt").write_bytes(b"cut")
+    assert cli.main(shlex.split(told[1])[1:]) == 0
+    assert f"pagkit: warning: {last} is broken" in capsys.readouterr().err
+    weights = [load_file(tmp_path / run / "model.safetensors") for run in ("whole", "a run")]
+    assert all(torch.equal(value, weights[1][name]) for name, value in weights[0].items())
+    with monkeypatch.context() as patch:
+        stop_after(patch, 0)
+        assert cli.main(["train", str(quick), "--run", str(tmp_path / "none")]) == 130
+    assert "stopped; no result was written" in capsys.readouterr().err
