@@ -67,7 +67,7 @@ def perturb(
         ValueError: no rows, no queries, x outside the bounds, labels out of range, an unknown attack, or one that this number of
             classes or shape of input rules out.
     """
-    package = _package()
+    attack = package()
     check_batch(split.x, split.y, threat.bounds)
     if split.x.dtype != torch.float32:
         raise TypeError(f"x has dtype {split.x.dtype}; expected torch.float32, in which AutoAttack computes")
@@ -82,7 +82,7 @@ def perturb(
                 classes = model(x[:1]).shape[-1]
             if y.min() < 0 or y.max() >= classes:
                 raise ValueError(f"labels range over [{y.min()}, {y.max()}]; expected values in [0, {classes})")
-            adversary = package.AutoAttack(
+            adversary = attack.AutoAttack(
                 lambda z: model(low + width * z.view(len(z), *shape)),
                 norm={"linf": "Linf", "l2": "L2"}[threat.norm],
                 eps=threat.eps / width,
@@ -107,7 +107,12 @@ def is_image(shape: Sequence[int]) -> bool:
     return len(shape) == 3 and min(shape[1:]) >= 5
 
 
-def _package() -> ModuleType:
+def package() -> ModuleType:
+    """The package pyautoattack.
+
+    Raises:
+        ImportError: it is missing; says what to install.
+    """
     try:
         import pyautoattack
     except ImportError as error:

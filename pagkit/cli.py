@@ -30,7 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         with warnings.catch_warnings():
             warnings.showwarning = lambda message, *_: _say(f"warning: {message}")
             return int(args.call(args))
-    except (ValueError, TypeError, FileNotFoundError, FileExistsError, NotADirectoryError, PermissionError) as error:
+    except (ValueError, TypeError, ImportError, FileNotFoundError, FileExistsError, NotADirectoryError, PermissionError) as error:
         _say(error)
         return 2
     except (training.TrainingDiverged, OSError) as error:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from . import attacks, checkpoints, data, evaluation, models, results, targets, training
+from . import attacks, autoattack, checkpoints, data, evaluation, models, results, targets, training
 from .data import Split, Task
 from .recipe import Recipe
 
@@ -32,6 +32,7 @@ def run(recipe: Recipe, *, out: str | Path, folder: str | Path | None = None, pr
 
     Raises:
         ValueError, FileNotFoundError: bad recipe or data; found before any training.
+        ImportError: the recipe measures with AutoAttack, which is an extra that is not installed; found before any training.
         pagkit.training.TrainingDiverged: a loss that is not finite.
     """
     recipe, task = _load(recipe, folder)
@@ -115,7 +116,8 @@ def evaluate(run: str | Path, *, progress: bool = True) -> results.Result:
 def _load(recipe: Recipe, folder: str | Path | None) -> tuple[Recipe, Task]:
     """The data of a recipe, or of a folder in their place: the recipe then names it."""
     for metric in recipe.metrics:
-        evaluation.parse_metric(metric)
+        if evaluation.parse_metric(metric)[0] in ("autoattack", "square"):
+            autoattack.package()  # says now, not after training, what is missing
     if folder is not None:
         recipe = replace(recipe, task=f"folder:{folder}", data={})
     return recipe, data.load(recipe.task, **{"seed": recipe.seed, **recipe.data})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import sys
 from pathlib import Path
 
 import pytest
@@ -94,7 +95,8 @@ def test_a_diffusion_model_is_a_recipe_and_is_kept(tmp_path: Path, monkeypatch, 
     for one, two in zip(kept.unet.parameters(), made.unet.parameters(), strict=True):
         assert torch.equal(one, two)
     assert torch.equal(again.unet.conv_in.weight, made.unet.conv_in.weight)
-    recipe = training.Recipe.load(f"digits-pag-nn+target=score_based+target_options={{ddpm: {tiny}, t: 300}}+epochs=1+metrics={{}}")
+    how = {"target": "score_based", "target_options": {"ddpm": str(tiny), "t": 300}}
+    recipe = training.Recipe.load("digits-pag-nn", **how, epochs=1, metrics={}, alignment={}, checklist={})
     result = experiment.run(recipe, out=tmp_path / "pag", progress=False)
     assert len(list((tmp_path / "cache").iterdir())) == 1
 
@@ -116,7 +118,7 @@ def test_data_takes_a_folder(digits, tmp_path: Path) -> None:
             where = tmp_path / "images" / part / str(int(split.y[i]))
             where.mkdir(parents=True, exist_ok=True)
             Image.fromarray((split.x[i, 0] * 255).byte().numpy()).save(where / f"{i}.png")
-    recipe = training.Recipe.load("digits-standard", epochs=1, metrics={})
+    recipe = training.Recipe.load("digits-standard", epochs=1, metrics={}, alignment={}, checklist={})
     result = experiment.run(recipe, out=tmp_path / "out", folder=tmp_path / "images", progress=False)
     assert result.task == "folder:images" and result.metrics["clean"].total == 60
 
@@ -150,6 +152,13 @@ def test_a_bad_metric_is_found_before_training(quick: Path, tmp_path: Path, caps
     quick.write_text(QUICK + "  cw-l2-1: {}\n")
     assert cli.main(["run", str(quick), "--out", str(tmp_path / "out")]) == 2
     assert "unknown metric 'cw-l2-1'" in capsys.readouterr().err and not (tmp_path / "out").exists()
+
+
+def test_a_missing_extra_is_found_before_training(quick: Path, tmp_path: Path, capsys, monkeypatch) -> None:
+    quick.write_text(QUICK + "  autoattack-l2-15: {}\n")
+    monkeypatch.setitem(sys.modules, "pyautoattack", None)
+    assert cli.main(["run", str(quick), "--out", str(tmp_path / "out")]) == 2
+    assert "pip install 'pagkit[autoattack]'" in capsys.readouterr().err and not (tmp_path / "out").exists()
 
 
 def test_a_diverging_run_ends_with_status_one_and_writes_nothing(quick: Path, tmp_path: Path, capsys) -> None:
