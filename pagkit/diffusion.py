@@ -1,155 +1,31 @@
-"""A class-conditional diffusion model of small images (DDPM: Ho, Jain & Abbeel, 2020), and its score.
-
-Inside, images live in model space: ``task.bounds`` are mapped to [-1, 1]. With z an image there, the noised
-image at level t = 0, ..., 999 is
-
-    x_t = sqrt(abar_t) z + sqrt(1 - abar_t) noise,
-
-with the ``abar_t`` of :mod:`pagkit.exact`; level 0 is the first that has noise. The network guesses the noise, and a
-guess of the noise is a guess of the score (Song et al., 2021):
-
-    grad log p_t(x_t | y) = -noise_theta(x_t, t, y) / sqrt(1 - abar_t).
-
-One network serves p_t(x_t | y) and p_t(x_t): it knows C + 1 labels, the last of which stands for "any" and takes
-the true label's place in a share of the training examples (Ho & Salimans, 2022).
-"""
+"""Diffusion models (DDPM: Ho, Jain & Abbeel, 2020) of small images with classes: building and training the networks of
+:mod:`pagkit.denoiser`."""
 
 from __future__ import annotations
 
-import json
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
-from diffusers import DDPMScheduler, UNet2DModel
 from torch import Tensor
 from torch.nn import functional as F
 
 from . import checkpoints
 from .data import Task
-from .exact import ALPHA_BAR, BETAS, STEPS, alpha_bar
+from .denoiser import Denoiser
+from .exact import ALPHA_BAR, STEPS
 from .loop import History, Loop, warm_average
-from .models import load_weights, save_weights
 from .recipe import Recipe
 
-GROUPS = 8  # of the group normalisation: widths are multiples of it
 NETWORK = ("widths", "patch")  # options of a recipe that the network has
 SHARES = {"drop": 0.15, "ema": 0.999}  # and that training has, with their defaults
 WEIGHT_DECAY = 0.01  # torch's own for AdamW
 
 
-def build(recipe: Recipe, task: Task) -> DDPM:
-    """The untrained model of a recipe of method ``"ddpm"``; its ``model_options`` are widths and patch of the network, drop and ema of
-    :func:`train`. The global random state is left as found.
-
-    Raises:
-        ValueError: a recipe of another method, an unknown option, a share outside [0, 1), and those of :class:`DDPM`.
-    """
-    if recipe.method != "ddpm":
-        raise ValueError(f"recipe {recipe.name!r} has method {recipe.method!r}; expected 'ddpm'")
-    if unknown := sorted(set(recipe.model_options) - {*NETWORK, *SHARES}):
-        raise ValueError(f"recipe {recipe.name!r}: unknown model option {unknown[0]!r}; expected some of widths, patch, drop, ema")
-    for key in SHARES:
-        if not 0 <= (share := recipe.model_options.get(key, SHARES[key])) < 1:
-            raise ValueError(f"{key} is {share}; expected a share in [0, 1)")
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(recipe.seed)
-        network = {key: value for key, value in recipe.model_options.items() if key in NETWORK}
-        return DDPM(task.shape, len(task.classes), task.bounds, **network)
-
-
-def train(
-    ddpm: DDPM,
-    task: Task,
-    recipe: Recipe,
-    *,
-    run_dir: str | Path | None = None,
-    resume: bool = False,
-    checkpoint_seconds: float = 120.0,
-    log: bool = False,
-    tell: Callable[[str], None] | None = None,
-    progress: bool = True,
-) -> History:
-    """Train what :func:`build` made, in place: the work behind :meth:`DDPM.fit`, with the recipe's settings.
-
-    AdamW, a constant learning rate, and the other arguments, result and errors as in :func:`pagkit.training.fit`.
-    """
-    if len(task.train) == 0:
-        raise ValueError(f"the training split of {task.name} is empty")
-    z, y = ddpm.encode(task.train.x), task.train.y
-    if recipe.flip:
-        z, y = torch.cat([z, z.flip(-1)]), y.repeat(2)
-    options = {**SHARES, **recipe.model_options}
-    drop = options["drop"]
-
-    def draw(rows: Tensor, weight: float, generator: torch.Generator) -> dict[str, Tensor]:
-        t = torch.randint(STEPS, (len(rows),), generator=generator)
-        noise = torch.randn(len(rows), *task.shape, generator=generator)
-        dropped = torch.rand(len(rows), generator=generator) < drop
-        return {"z": z[rows], "t": t, "noise": noise, "y": y[rows].masked_fill(dropped, ddpm.classes)}
-
-    def loss(z: Tensor, t: Tensor, noise: Tensor, y: Tensor, weight: float) -> Tensor:
-        a = ALPHA_BAR[t].float().view(-1, 1, 1, 1)
-        guess = ddpm._noise(a.sqrt() * z + (1 - a).sqrt() * noise, t, y)
-        return F.mse_loss(guess.float(), noise.to(guess.device))
-
-    loop = Loop(
-        ddpm.unet,
-        replace(recipe, optimizer="adamw", weight_decay=WEIGHT_DECAY, schedule="constant", weight=0.0),
-        averaged=warm_average(ddpm.unet, options["ema"]),
-        about=lambda: checkpoints.about(ddpm.unet, task, recipe),
-        run_dir=run_dir,
-        resume=resume,
-        checkpoint_seconds=checkpoint_seconds,
-        log=log,
-    )
-    if recipe.compile:
-        ddpm.unet.compile(dynamic=False)  # it stays so, which its weights do not show
-    return loop.run(len(z), draw, loss, tell=tell, progress=progress)
-
-
-class DDPM:
-    """Noise-predicting U-Net for images of one shape and a number of classes. Make one with :meth:`fit` or :meth:`load`.
-
-    Args:
-        shape: (channels, side, side) of an image.
-        classes: their number, C.
-        bounds: finite lowest and highest value of an input.
-        widths: channels at each resolution; the image is halved between one and the next, and the last one has attention.
-        patch: side of the squares of pixels that the network takes as one pixel with ``patch**2`` times the channels: 2 makes a
-            step about four times cheaper, and the finest detail coarser.
-
-    Raises:
-        ValueError: not images, bounds that are not finite, widths or a patch that do not fit the image.
-    """
-
-    def __init__(
-        self, shape: Sequence[int], classes: int, bounds: Sequence[float], *, widths: Sequence[int] = (32, 64), patch: int = 1
-    ) -> None:
-        if len(shape) != 3 or not all(map(math.isfinite, bounds)):
-            raise ValueError(f"inputs have shape {tuple(shape)} and bounds {tuple(bounds)}; expected images (C, H, W) with finite bounds")
-        if patch < 1:
-            raise ValueError(f"patch is {patch}; expected at least 1")
-        factor = patch * 2 ** (len(widths) - 1)
-        if shape[1] % factor or shape[2] % factor:
-            raise ValueError(f"images are {shape[1]} x {shape[2]}; {len(widths)} widths and patch {patch} need sides divisible by {factor}")
-        if not widths or any(width < 1 or width % GROUPS for width in widths):
-            raise ValueError(f"widths are {tuple(widths)}; expected at least one, each a multiple of {GROUPS}")
-        self.shape, self.classes, self.bounds, self.widths = tuple(shape), classes, tuple(bounds), tuple(widths)
-        self.patch = patch
-        plain = len(widths) - 1
-        self.unet = UNet2DModel(
-            in_channels=shape[0] * patch**2,
-            out_channels=shape[0] * patch**2,
-            block_out_channels=self.widths,
-            down_block_types=("DownBlock2D",) * plain + ("AttnDownBlock2D",),
-            up_block_types=("AttnUpBlock2D",) + ("UpBlock2D",) * plain,
-            layers_per_block=1,
-            norm_num_groups=GROUPS,
-            num_class_embeds=classes + 1,
-        )
+class DDPM(Denoiser):
+    """A denoiser that can be trained. Make one with :meth:`fit` or :meth:`load`; arguments and errors as of the base class."""
 
     @classmethod
     def fit(
@@ -196,141 +72,61 @@ class DDPM:
         train(ddpm, task, recipe, run_dir=run_dir, resume=resume, progress=progress)
         return ddpm
 
-    @classmethod
-    def around(cls, unet: UNet2DModel, shape: Sequence[int], classes: int, bounds: Sequence[float]) -> DDPM:
-        """A network of another make, whose last label, number ``classes``, stands for any class. It cannot be saved."""
-        ddpm = cls.__new__(cls)
-        ddpm.shape, ddpm.classes, ddpm.bounds, ddpm.widths, ddpm.patch = tuple(shape), classes, tuple(bounds), None, 1
-        ddpm.unet = unet
-        return ddpm
 
-    def to(self, device: torch.device | str) -> DDPM:
-        """Move the network to ``device``; returns the model itself."""
-        self.unet.to(device)
-        return self
+def build(recipe: Recipe, task: Task) -> DDPM:
+    """The untrained model of a recipe of method ``"ddpm"``; its ``model_options`` are widths and patch of the network, drop and ema of
+    :func:`train`. The global random state is left as found.
 
-    def encode(self, x: Tensor) -> Tensor:
-        """Images x (N, *shape) inside the bounds -> model space [-1, 1].
+    Raises:
+        ValueError: a recipe of another method, an unknown option, a share outside [0, 1), and those of :class:`DDPM`.
+    """
+    if recipe.method != "ddpm":
+        raise ValueError(f"recipe {recipe.name!r} has method {recipe.method!r}; expected 'ddpm'")
+    if unknown := sorted(set(recipe.model_options) - {*NETWORK, *SHARES}):
+        raise ValueError(f"recipe {recipe.name!r}: unknown model option {unknown[0]!r}; expected some of widths, patch, drop, ema")
+    for key in SHARES:
+        if not 0 <= (share := recipe.model_options.get(key, SHARES[key])) < 1:
+            raise ValueError(f"{key} is {share}; expected a share in [0, 1)")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(recipe.seed)
+        network = {key: value for key, value in recipe.model_options.items() if key in NETWORK}
+        return DDPM(task.shape, len(task.classes), task.bounds, **network)
 
-        Raises:
-            ValueError: another shape, or x outside the bounds or not finite.
-        """
-        self._check_shape(x)
-        low, high = self.bounds
-        if not (low <= x.min().item() and x.max().item() <= high):
-            raise ValueError(f"x ranges over [{x.min():g}, {x.max():g}]; expected finite values inside {self.bounds}")
-        return 2 * (x - low) / (high - low) - 1
 
-    def decode(self, z: Tensor) -> Tensor:
-        """Model space -> images inside the bounds; values beyond [-1, 1] are clipped."""
-        low, high = self.bounds
-        return (low + (z + 1) / 2 * (high - low)).clamp(low, high)
+def train(
+    ddpm: DDPM, task: Task, recipe: Recipe, *, tell: Callable[[str], None] | None = None, progress: bool = True, **keep: Any
+) -> History:
+    """Train what :func:`build` made, in place: the work behind :meth:`DDPM.fit`, with the recipe's settings.
 
-    def noised(self, x: Tensor, t: int, *, generator: torch.Generator) -> Tensor:
-        """x_t in model space (N, *shape) for images x inside the bounds. Errors as in :meth:`encode` and :meth:`score`."""
-        a, z = alpha_bar(t), self.encode(x)
-        noise = torch.randn(z.shape, generator=generator, device=generator.device).to(z)
-        return math.sqrt(a) * z + math.sqrt(1 - a) * noise
+    AdamW, a constant learning rate; ``keep`` are run_dir, resume, checkpoint_seconds and log. These, the other arguments, result and
+    errors as in :func:`pagkit.training.fit`.
+    """
+    if len(task.train) == 0:
+        raise ValueError(f"the training split of {task.name} is empty")
+    z, y = ddpm.encode(task.train.x), task.train.y
+    if recipe.flip:
+        z, y = torch.cat([z, z.flip(-1)]), y.repeat(2)
+    options = {**SHARES, **recipe.model_options}
+    drop = options["drop"]
 
-    @torch.no_grad()
-    def score(self, x_t: Tensor, t: int, y: Tensor | int | None = None) -> Tensor:
-        """The model's ``grad log p_t(x_t | y)``, or ``grad log p_t(x_t)`` without a y, in model space.
+    def draw(rows: Tensor, weight: float, generator: torch.Generator) -> dict[str, Tensor]:
+        t = torch.randint(STEPS, (len(rows),), generator=generator)
+        noise = torch.randn(len(rows), *task.shape, generator=generator)
+        dropped = torch.rand(len(rows), generator=generator) < drop
+        return {"z": z[rows], "t": t, "noise": noise, "y": y[rows].masked_fill(dropped, ddpm.classes)}
 
-        Args:
-            x_t: noised images in model space (N, *shape), as from :meth:`noised`; unbounded.
-            t: noise level, 0 to 999.
-            y: a class, or one a row (N,); None for all classes together.
+    def loss(z: Tensor, t: Tensor, noise: Tensor, y: Tensor, weight: float) -> Tensor:
+        a = ALPHA_BAR[t].float().view(-1, 1, 1, 1)
+        guess = ddpm.guess(a.sqrt() * z + (1 - a).sqrt() * noise, t, y)
+        return F.mse_loss(guess.float(), noise.to(guess.device))
 
-        Returns:
-            ``-noise_theta(x_t, t, y) / sqrt(1 - abar_t)``, (N, *shape), on the device of x_t.
-
-        Raises:
-            ValueError: another shape, t or y out of range.
-        """
-        a = alpha_bar(t)
-        self._check_shape(x_t)
-        return (-self._noise(x_t, torch.tensor(t), self._labels(y, len(x_t))) / math.sqrt(1 - a)).to(x_t)
-
-    @torch.no_grad()
-    def sample(self, labels: Tensor | int, *, guidance: float = 1.0, steps: int = 50, generator: torch.Generator | None = None) -> Tensor:
-        """Draw images: start from noise and undo it step by step (Ho et al., algorithm 2, on ``steps`` of the 1000 levels).
-
-        Args:
-            labels: a class for each image (N,), int64; or how many images to draw of no class in particular.
-            guidance: w in ``(1 + w) noise(x_t, t, y) - w noise(x_t, t)`` (Ho & Salimans, equation 6). 0 draws from the model
-                of the class; more gives images that are more typical of it, and more alike. Without labels it has no effect.
-            steps: 1 to 1000.
-            generator: source of the noise; default: a fresh one with seed 0.
-
-        Returns:
-            Images (N, *shape) float32 inside the bounds, on the CPU.
-
-        Raises:
-            ValueError: a label or ``steps`` out of range, less than one image.
-        """
-        if not 1 <= steps <= STEPS:
-            raise ValueError(f"steps is {steps}; expected 1 to {STEPS}")
-        count = labels if isinstance(labels, int) else len(labels)
-        if count < 1:
-            raise ValueError(f"{count} images were asked for; expected at least 1")
-        generator = generator or torch.Generator().manual_seed(0)
-        anyone = self._labels(None, count)
-        wanted = None if isinstance(labels, int) else self._labels(labels, count)
-        scheduler = DDPMScheduler(STEPS, trained_betas=BETAS.tolist(), timestep_spacing="trailing")
-        scheduler.set_timesteps(steps)
-        x = torch.randn(count, *self.shape, generator=generator, device=generator.device).to(self.unet.device)
-        for t in scheduler.timesteps:
-            noise = self._noise(x, t, anyone)
-            if wanted is not None:
-                noise = (1 + guidance) * self._noise(x, t, wanted) - guidance * noise
-            x = scheduler.step(noise, t, x, generator=generator).prev_sample
-        return self.decode(x).cpu()
-
-    def save(self, path: str | Path) -> None:
-        """Write the weights as safetensors, whole or not at all; the header says what model they belong to."""
-        save_weights(path, *self.state())
-
-    def state(self) -> tuple[dict[str, Tensor], dict[str, str]]:
-        """The weights, and the header that says what model they belong to."""
-        if self.widths is None:
-            raise ValueError("the network was not made here; keep the files that it came from")
-        about = {"shape": self.shape, "classes": self.classes, "bounds": self.bounds, "widths": self.widths, "patch": self.patch}
-        return self.unet.state_dict(), {"ddpm": json.dumps(about)}
-
-    @classmethod
-    def load(cls, path: str | Path) -> DDPM:
-        """Read what :meth:`save` wrote, onto the CPU.
-
-        Raises:
-            FileNotFoundError: no such file.
-            ValueError: a file that :meth:`save` did not write.
-        """
-        try:
-            state, metadata = load_weights(path)
-            with torch.random.fork_rng(devices=[]):
-                ddpm = cls(**json.loads(metadata["ddpm"]))
-            ddpm.unet.load_state_dict(state)
-        except (KeyError, TypeError, ValueError, RuntimeError) as error:
-            raise ValueError(f"{path} does not hold a DDPM: {type(error).__name__} {error}") from error
-        return ddpm
-
-    def _noise(self, x_t: Tensor, t: Tensor, labels: Tensor) -> Tensor:
-        """The network's guess of the noise in x_t, on its own device."""
-        device = self.unet.device
-        folded = F.pixel_unshuffle(x_t.to(device, torch.float32), self.patch)
-        return F.pixel_shuffle(self.unet(folded, t.to(device), class_labels=labels.to(device)).sample, self.patch)
-
-    def _labels(self, y: Tensor | int | None, rows: int) -> Tensor:
-        """One label a row; without a y the one that stands for any class."""
-        if y is None:
-            return torch.full((rows,), self.classes)
-        y = torch.as_tensor(y)
-        if y.dtype != torch.int64 or y.shape not in (torch.Size([]), torch.Size([rows])):
-            raise ValueError(f"labels have dtype {y.dtype} and shape {tuple(y.shape)}; expected int64, a class or ({rows},)")
-        if y.min() < 0 or y.max() >= self.classes:
-            raise ValueError(f"labels range over [{y.min()}, {y.max()}]; expected values in [0, {self.classes})")
-        return y.expand(rows)
-
-    def _check_shape(self, x: Tensor) -> None:
-        if tuple(x.shape[1:]) != self.shape or len(x) == 0:
-            raise ValueError(f"x has shape {tuple(x.shape)}; expected (N, {', '.join(map(str, self.shape))}) with N at least 1")
+    loop = Loop(
+        ddpm.unet,
+        replace(recipe, optimizer="adamw", weight_decay=WEIGHT_DECAY, schedule="constant", weight=0.0),
+        averaged=warm_average(ddpm.unet, options["ema"]),
+        about=lambda: checkpoints.about(ddpm.unet, task, recipe),
+        **keep,
+    )
+    if recipe.compile:
+        ddpm.unet.compile(dynamic=False)  # it stays so, which its weights do not show
+    return loop.run(len(z), draw, loss, tell=tell, progress=progress)

@@ -91,10 +91,10 @@ class Loop:
         *,
         averaged: AveragedModel | None,
         about: Callable[[], dict[str, Any]],
-        run_dir: str | Path | None,
-        resume: bool,
-        checkpoint_seconds: float,
-        log: bool,
+        run_dir: str | Path | None = None,
+        resume: bool = False,
+        checkpoint_seconds: float = 120.0,
+        log: bool = False,
     ) -> None:
         for name, asked in (("resume", resume), ("log", log)):
             if asked and run_dir is None:
