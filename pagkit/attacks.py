@@ -20,6 +20,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from . import checks
 from .models import mode
 
 NORMS = ("l2", "linf")
@@ -136,8 +137,8 @@ def pgd(
             of range, a target equal to the label everywhere, steps or restarts below 1, a step size that
             is not positive, unknown ``keep``.
     """
-    _check_options(steps, step_size, restarts, random_start and offsets is None, keep, threat)
-    check_batch(x, y, threat.bounds)
+    checks.settings(steps, step_size, restarts, random_start and offsets is None, keep, threat)
+    checks.batch(x, y, threat.bounds)
     x = x.detach()
     if generator is None:
         generator = torch.Generator(x.device).manual_seed(0)
@@ -146,7 +147,7 @@ def pgd(
     with _undisturbed(model, generator), torch.enable_grad():
         with torch.no_grad():
             logits = model(x)
-        goal = _check_target(target, y, _check_logits(logits, y))
+        goal = checks.goal(target, y, checks.count_classes(logits, y))
         if threat.eps == 0:
             return best
         if keep == "worst":
@@ -182,58 +183,6 @@ def log_odds(logits: Tensor, label: Tensor) -> Tensor:
     """``log p_c - log(1 - p_c) = z_c - logsumexp_{j != c} z_j`` for logits (N, C), label c (N,); shape (N,)."""
     own = logits.gather(1, label[:, None]).squeeze(1)
     return own - logits.scatter(1, label[:, None], -math.inf).logsumexp(1)
-
-
-def check_batch(x: Tensor, y: Tensor, bounds: tuple[float, float]) -> None:
-    """Refuse a batch that no attack or evaluation can mean: see :func:`pgd` for the errors."""
-    if not x.is_floating_point():
-        raise TypeError(f"x has dtype {x.dtype}; expected a floating-point tensor inside {bounds}")
-    if y.dtype != torch.int64:
-        raise TypeError(f"y has dtype {y.dtype}; expected torch.int64")
-    if x.ndim < 2 or y.ndim != 1 or len(x) != len(y):
-        raise ValueError(f"x has shape {tuple(x.shape)} and y {tuple(y.shape)}; expected (N, *shape) and (N,)")
-    if len(x) == 0:
-        raise ValueError("the batch is empty; expected at least one row")
-    low, high = x.min().item(), x.max().item()
-    if not (math.isfinite(low) and math.isfinite(high) and bounds[0] <= low and high <= bounds[1]):
-        found = f"x ranges over [{low:g}, {high:g}]"
-        raise ValueError(f"{found}; expected finite values inside {bounds}. Normalise inside the model, not before it")
-
-
-def _check_options(steps: int, step_size: float | None, restarts: int, random_start: bool, keep: str, threat: Threat) -> None:
-    if steps < 1:
-        raise ValueError(f"steps is {steps}; expected at least 1")
-    if restarts < 1:
-        raise ValueError(f"restarts is {restarts}; expected at least 1")
-    if restarts > 1 and not random_start:
-        raise ValueError(f"restarts is {restarts} with random_start=False or with offsets; every restart would be the same")
-    if step_size is not None and not (step_size > 0 or threat.eps == 0):
-        raise ValueError(f"step_size is {step_size}; expected a positive number")
-    if keep not in ("worst", "last"):
-        raise ValueError(f"keep is {keep!r}; expected 'worst' or 'last'")
-
-
-def _check_logits(logits: Tensor, y: Tensor) -> int:
-    if logits.ndim != 2 or len(logits) != len(y):
-        raise ValueError(f"the model gave logits of shape {tuple(logits.shape)}; expected ({len(y)}, classes)")
-    classes = logits.shape[1]
-    if y.min() < 0 or y.max() >= classes:
-        raise ValueError(f"labels range over [{y.min()}, {y.max()}]; expected values in [0, {classes})")
-    return classes
-
-
-def _check_target(target: Tensor | int | None, y: Tensor, classes: int) -> Tensor | None:
-    if target is None:
-        return None
-    goal = torch.as_tensor(target, device=y.device)
-    if goal.dtype != torch.int64 or goal.shape not in (torch.Size([]), y.shape):
-        raise ValueError(f"target has dtype {goal.dtype} and shape {tuple(goal.shape)}; expected int64, a class or ({len(y)},)")
-    goal = goal.expand_as(y)
-    if goal.min() < 0 or goal.max() >= classes:
-        raise ValueError(f"targets range over [{goal.min()}, {goal.max()}]; expected values in [0, {classes})")
-    if (goal == y).all():
-        raise ValueError("target equals the true label on every row; a targeted attack needs another class")
-    return goal
 
 
 def _score(logits: Tensor, y: Tensor, goal: Tensor | None) -> Tensor:

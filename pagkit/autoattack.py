@@ -19,8 +19,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from . import models
-from .attacks import Threat, check_batch
+from . import checks, models
+from .attacks import Threat
 from .counts import batches
 from .data import Split, progress_bar
 
@@ -68,7 +68,7 @@ def perturb(
             classes or shape of input rules out.
     """
     attack = package()
-    check_batch(split.x, split.y, threat.bounds)
+    checks.batch(split.x, split.y, threat.bounds)
     if split.x.dtype != torch.float32:
         raise TypeError(f"x has dtype {split.x.dtype}; expected torch.float32, in which AutoAttack computes")
     if queries < 1:

@@ -9,34 +9,19 @@ Only the cosine with a direction is ever used, so any positive factor in front o
 
 from __future__ import annotations
 
-import functools
-import hashlib
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from . import mapped
-from .data import Task, progress_bar
+from . import scores
+from .data import Task
 from .recipe import Recipe
 
 DISTANCES = 2**25  # held at a time: 128 MiB
-ROWS = 256  # whose scores are held at a time
-
-
-class Diffusion(Protocol):
-    """What score-based directions ask of a diffusion model."""
-
-    shape: tuple[int, ...]
-    classes: int
-
-    def noised(self, x: Tensor, t: int, *, generator: torch.Generator) -> Tensor: ...
-
-    def score(self, x_t: Tensor, t: int, y: Tensor | int | None = None) -> Tensor: ...
 
 
 @dataclass(frozen=True)
@@ -116,7 +101,7 @@ def nearest_neighbor(task: Task, *, per_class: int | None = None) -> GradientTar
 
 def score_based(
     task: Task,
-    ddpm: Diffusion,
+    ddpm: scores.Diffusion,
     *,
     t: int,
     draws: int = 1,
@@ -151,45 +136,7 @@ def score_based(
         ValueError: a ``folder`` with a model that has no weights to know it by; a model of other inputs or classes, draws below 1,
             t out of range, inputs outside the model's bounds.
     """
-    if (tuple(ddpm.shape), ddpm.classes) != (task.shape, len(task.classes)):
-        raise ValueError(
-            f"the diffusion model knows {ddpm.classes} classes of inputs {tuple(ddpm.shape)}; "
-            f"expected the {len(task.classes)} classes and inputs {task.shape} of {task.name}"
-        )
-    if draws < 1:
-        raise ValueError(f"draws is {draws}; expected at least 1")
-    ddpm.noised(task.train.x[:1], t, generator=torch.Generator())  # refuses a bad t now, not in the middle of training
-    generator = generator or torch.Generator().manual_seed(0)
-    seed = int(torch.randint(2**62, (), generator=generator, device=generator.device))
-
-    def find(x: Tensor, classes: Tensor, generator: torch.Generator) -> Tensor:
-        return _int8(sum(_score_difference(ddpm, x, classes, t, generator) for _ in range(draws)))
-
-    shape, path = (len(task.train), len(task.classes), *task.shape), None
-    if folder is not None:
-        path = Path(folder) / f"directions-{_digest(task, ddpm, t, draws, seed)}.int8"
-
-    def fill(made: Tensor) -> None:
-        every = torch.arange(len(task.classes))
-        for rows in progress_bar(torch.arange(len(task.train)).split(ROWS), "scores", "chunk", show=progress):
-            made[rows] = find(task.train.x[rows], every.expand(len(rows), -1), generator)
-
-    @functools.cache
-    def stored() -> Tensor:
-        if path is not None:
-            return mapped.int8(path, shape, fill)
-        fill(made := torch.empty(shape, dtype=torch.int8))
-        return made
-
-    def directions(index: Tensor, x: Tensor, classes: Tensor) -> Tensor:
-        index, classes = index.cpu(), classes.cpu()
-        found, new = torch.empty(*classes.shape, *task.shape, dtype=torch.int8), index < 0
-        if not new.all():
-            found[~new] = stored()[index[~new, None], classes[~new]]
-        if new.any():
-            found[new] = find(x[new.to(x.device)], classes[new], torch.Generator().manual_seed(seed))
-        return found.to(x)
-
+    directions = scores.directions(task, ddpm, t=t, draws=draws, folder=folder, generator=generator, progress=progress)
     return GradientTarget("score_based", directions)
 
 
@@ -274,31 +221,6 @@ def sample_classes(rows: int, classes: int, k: int | None, generator: torch.Gene
 def _fixed(name: str, images: Tensor) -> GradientTarget:
     """The same representatives (C, *shape) for every x."""
     return GradientTarget(name, lambda index, x, classes: images.to(x)[classes.to(x.device)] - x[:, None])
-
-
-def _score_difference(ddpm: Diffusion, x: Tensor, classes: Tensor, t: int, generator: torch.Generator) -> Tensor:
-    """``score(x_t, t, c) - score(x_t, t)`` for one draw of x_t and the classes c of each row: (B, k, *shape) on the CPU."""
-    x_t = ddpm.noised(x, t, generator=generator)
-    anyone = ddpm.score(x_t, t)
-    return torch.stack([(ddpm.score(x_t, t, c) - anyone).cpu() for c in classes.unbind(1)], dim=1)
-
-
-def _digest(task: Task, ddpm: Diffusion, t: int, draws: int, seed: int) -> str:
-    """A name for the directions of a training split."""
-    network = getattr(ddpm, "unet", None)
-    if network is None:
-        raise ValueError(f"{type(ddpm).__name__} has no weights to know its directions by; expected a DDPM, or no folder")
-    digest = hashlib.sha256(json.dumps([task.shape, task.bounds, t, draws, seed, torch.__version__, torch.get_num_threads()]).encode())
-    for tensor in (task.train.x, *network.state_dict().values()):
-        digest.update(tensor.detach().cpu().contiguous().numpy())
-    return digest.hexdigest()[:16]
-
-
-def _int8(directions: Tensor) -> Tensor:
-    """Each direction (B, k, *shape) scaled so that its largest entry is 127, then rounded; zero stays zero."""
-    dims = list(range(2, directions.ndim))
-    largest = directions.abs().amax(dims, keepdim=True)
-    return (127 * (directions / torch.where(largest > 0, largest, 1))).round().to(torch.int8)
 
 
 def _rows_by_class(task: Task) -> list[Tensor]:

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from pagkit import data, exact, targets
+from pagkit import data, exact, scores
 from pagkit.diffusion import DDPM
 
 from .test_chapters import run_cells
@@ -24,7 +24,7 @@ def test_its_direction_is_the_librarys(t: int) -> None:
     ddpm = DDPM(task.shape, 10, task.bounds, widths=(8,))
     generator = torch.Generator().manual_seed(0)
     every = torch.arange(10).expand(len(task.train), -1)
-    library = targets._score_difference(ddpm, task.train.x, every, t, torch.Generator().manual_seed(0))
+    library = scores.difference(ddpm, task.train.x, every, t, torch.Generator().manual_seed(0))
     ours = difference(ddpm, task.train.x, t, generator)
     assert torch.equal(ours, library) and ours.abs().sum() > 0
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from pagkit import targets
+from pagkit import scores, targets
 from pagkit.data import Task
 from pagkit.diffusion import DDPM
 from pagkit.exact import ToyDiffusion
@@ -112,7 +112,7 @@ def test_shapes_that_do_not_fit(digits) -> None:
 
 @pytest.mark.parametrize("draws", [1, 3])
 def test_score_based_is_the_difference_of_two_scores(few, ddpm, draws: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(targets, "ROWS", 32)
+    monkeypatch.setattr(scores, "ROWS", 32)
     target = targets.score_based(few, ddpm, t=200, draws=draws, generator=torch.Generator().manual_seed(5))
     rows, generator, found = torch.arange(80), torch.Generator().manual_seed(5), []
     torch.randint(2**62, (), generator=generator)
@@ -173,14 +173,14 @@ def test_directions_in_a_file_are_the_same_and_made_once(tmp_path: Path, digits)
     asked = index, task.train.x[index], classes
     plain = targets.score_based(task, ddpm, t=200, progress=False)(*asked)
     with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(targets, "_int8", lambda found: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(scores, "_int8", lambda found: (_ for _ in ()).throw(KeyboardInterrupt))
         targets.score_based(task, ddpm, t=200, folder=tmp_path, progress=False)(*asked)
     assert list(tmp_path.iterdir()) == []
     assert torch.equal(targets.score_based(task, ddpm, t=200, folder=tmp_path, progress=False)(*asked), plain)
     (path,) = tmp_path.iterdir()
     assert path.name.startswith("directions-") and path.stat().st_size == 40 * 10 * 64
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(targets, "_score_difference", lambda *_: 1 / 0)
+        patch.setattr(scores, "difference", lambda *_: 1 / 0)
         kept = targets.score_based(task, ddpm, t=200, folder=tmp_path, progress=False)
         assert torch.equal(kept(*(value[:2] for value in asked)), plain[:2]), "read, not made"
     targets.score_based(task, ddpm, t=201, folder=tmp_path, progress=False)(*asked)
