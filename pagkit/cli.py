@@ -17,7 +17,7 @@ EXAMPLES = """examples:
   pagkit run digits-pag-nn --seed 1                    train and evaluate in one go
   pagkit train digits-pag-nn --run runs/long           train with checkpoints; Ctrl-C stops it
   pagkit train digits-pag-nn --run runs/long --resume  go on where it stopped
-  pagkit evaluate runs/long                            measure what was trained
+  pagkit evaluate runs/long                            measure what was trained, or measure more of it
   pagkit leaderboard runs                              a table of all that was measured
 """
 
@@ -64,7 +64,8 @@ def _train(args: argparse.Namespace) -> int:
 
 
 def _evaluate(args: argparse.Namespace) -> int:
-    _show(experiment.evaluate(args.run, device=args.device, progress=sys.stderr.isatty()))
+    how = {"metrics": args.metric, "checklist": args.checklist, "device": args.device}
+    _show(experiment.evaluate(args.run, **how, progress=sys.stderr.isatty()))
     _print(f"wrote {Path(args.run) / experiment.RESULT}")
     return 0
 
@@ -142,9 +143,11 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--run", metavar="DIR", required=True, help="where to write; a folder for each training")
     command.add_argument("--resume", action="store_true", help="go on from the last checkpoint in DIR, if there is one")
     command.add_argument("--log", action="store_true", help="write losses and schedules to DIR/tensorboard, for TensorBoard")
-    more = "It does what the recipe says: clean and robust accuracy, alignment, the gradient-masking checklist."
-    command = add("evaluate", _evaluate, "measure what `pagkit train` left in a folder, write result.json there", more)
-    command.add_argument("run", metavar="DIR", help="the folder that was given to `pagkit train --run`")
+    more = "It does what the recipe says: clean and robust accuracy, alignment, the gradient-masking checklist; and what is asked here."
+    command = add("evaluate", _evaluate, "measure what `pagkit train` or `run` left in a folder, write result.json there", more)
+    command.add_argument("run", metavar="DIR", help="the folder that was given to `pagkit train --run` or `pagkit run --out`")
+    command.add_argument("--metric", metavar="NAME", action="append", default=[], help="measure this too, such as autoattack-l2-0.5")
+    command.add_argument("--checklist", metavar="NORM-EPS", help="go through the checklist, such as l2-0.5, on 200 test examples")
     _add_device(command)
     more = f"{leaderboard.CELL} An empty one was not measured."
     command = add("leaderboard", _leaderboard, "print a table for each task, a row for each recipe", more)
@@ -166,7 +169,7 @@ def _add_device(command: argparse.ArgumentParser) -> None:
 
 
 def _setting(text: str) -> str:
-    if not re.match(r"[\w.]+=", text):
+    if not re.match(r"[\w.-]+=", text):
         raise argparse.ArgumentTypeError(f"setting is {text!r}; expected KEY=VALUE, such as weight=0.1")
     return text
 

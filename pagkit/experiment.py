@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+import yaml
 from torch import nn
 
 from . import attacks, autoattack, checkpoints, data, evaluation, models, processes, results, targets, training
@@ -34,6 +35,7 @@ def run(
         device: see :func:`pagkit.processes.device`.
         progress: show bars.
 
+    The weights are there before they are measured: :func:`evaluate` measures them again, or for the first time if that was stopped.
     Of several processes each comes to the same result, and process 0 writes it.
 
     Raises:
@@ -47,7 +49,7 @@ def run(
     out.mkdir(parents=True, exist_ok=True)
     model, origin = _train(recipe, task, where, progress)
     if processes.rank() == 0:
-        results.save_weights(out / WEIGHTS, *_weights(model))
+        _save(out / WEIGHTS, model, recipe, origin)
     result = _evaluate(recipe, task, model, origin, progress)
     if processes.rank() == 0:
         results.save(out / RESULT, result)
@@ -77,7 +79,7 @@ def train(
         progress: show bars.
 
     Returns:
-        The provenance of the model, as :func:`pagkit.results.provenance` makes it; model.safetensors holds it too.
+        The provenance of the model, as :func:`pagkit.results.provenance` makes it; model.safetensors holds it and the recipe too.
 
     Raises:
         ValueError, FileNotFoundError: bad recipe or data; without ``resume`` a folder in use; with it checkpoints that do not fit.
@@ -94,34 +96,52 @@ def train(
     if processes.rank() == 0:
         models.write_atomically(run / RECIPE, recipe.to_yaml().encode())
     model, origin = _train(recipe, task, where, progress, run_dir=run, resume=resume, log=log, tell=tell)
-    state, about = _weights(model)
     if processes.rank() == 0:
-        results.save_weights(run / WEIGHTS, state, {**about, "provenance": json.dumps(origin)})
+        _save(run / WEIGHTS, model, recipe, origin)
     return origin
 
 
-def evaluate(run: str | Path, *, device: str = "auto", progress: bool = True) -> results.Result:
-    """Measure what :func:`train` left in ``run`` as its recipe asks, and write ``run``/result.json.
+def evaluate(
+    run: str | Path, *, metrics: Sequence[str] = (), checklist: str | None = None, device: str = "auto", progress: bool = True
+) -> results.Result:
+    """Measure what :func:`train` or :func:`run` left in the folder ``run``, and write ``run``/result.json.
 
     The provenance is the training's. Where data, code or machine have changed since, its ``evaluated`` says what they are now.
     Relative paths in the recipe are taken from the working folder.
 
+    Args:
+        run: a folder with a model.safetensors.
+        metrics: what to measure beyond the recipe's metrics, each with its defaults: names such as ``autoattack-l2-0.5``.
+        checklist: a norm and eps such as ``l2-0.5``, to go through the gradient-masking checklist on the first 200 test examples in
+            place of what the recipe says.
+        device: see :func:`pagkit.processes.device`.
+        progress: show bars.
+
     Raises:
-        FileNotFoundError: no folder, no recipe in it, or no weights since the training has not finished.
-        ValueError: weights that do not fit the recipe, and those of :func:`run`.
+        FileNotFoundError: no folder, or no weights in it since the training has not finished.
+        ValueError: weights without a recipe or that do not fit it, an unknown metric or norm, and those of :func:`run`.
     """
     run, where = Path(run), processes.device(device)
-    for name, need in ((RECIPE, "`pagkit train RECIPE --run DIR` makes it"), (WEIGHTS, "resume the training, which writes it last")):
-        if not (run / name).is_file():
-            raise FileNotFoundError(f"no {name} in {run}; {need}")
-    recipe, task = _load(Recipe.load(run / RECIPE), None)
+    if not (run / WEIGHTS).is_file():
+        raise FileNotFoundError(f"no {WEIGHTS} in {run}; `pagkit run` and `pagkit train` write it when the training ends")
     state, about = models.load_weights(run / WEIGHTS)
     try:
-        origin = json.loads(about["provenance"])
-        model = _build(recipe, task)
+        recipe, origin = Recipe(**yaml.safe_load(about["recipe"])), json.loads(about["provenance"])
+        recipe = replace(recipe, metrics={**recipe.metrics, **{name: {} for name in metrics if name not in recipe.metrics}})
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"{run / WEIGHTS} does not say how it was trained ({error}); expected a file that `pagkit` wrote") from error
+    if checklist is not None:
+        try:
+            _, norm, eps = evaluation.parse_metric(f"pgd-{checklist}")
+        except ValueError:
+            raise ValueError(f"checklist is {checklist!r}; expected a norm and eps such as 'l2-0.5'") from None
+        recipe = replace(recipe, checklist={"norm": norm, "eps": eps, "examples": 200})
+    recipe, task = _load(recipe, None)
+    model = _build(recipe, task)
+    try:
         _network(model).load_state_dict(state)
-    except (KeyError, RuntimeError) as error:
-        raise ValueError(f"{run / WEIGHTS} does not fit {run / RECIPE} and its data: {error}") from error
+    except RuntimeError as error:
+        raise ValueError(f"{run / WEIGHTS} does not fit its recipe and data: {error}") from error
     result = _evaluate(recipe, task, model.to(where), origin, progress)
     if processes.rank() == 0:
         results.save(run / RESULT, result)
@@ -229,9 +249,10 @@ def _samples(model: DDPM, task: Task, seed: int, progress: bool, *, judge: str, 
     return evaluation.accuracy(_trained(judge, task, seed, model.unet.device, progress), Split(samples, labels))
 
 
-def _weights(model: nn.Module | DDPM) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
-    """The weights, and what the header of their file says."""
-    return (model.state_dict(), {}) if isinstance(model, nn.Module) else model.state()
+def _save(path: Path, model: nn.Module | DDPM, recipe: Recipe, origin: dict[str, Any]) -> None:
+    """The weights; the header of their file says where they come from, so that one file is all that :func:`evaluate` needs."""
+    state, about = (model.state_dict(), {}) if isinstance(model, nn.Module) else model.state()
+    results.save_weights(path, state, {**about, "recipe": recipe.to_yaml(), "provenance": json.dumps(origin)})
 
 
 def _checklist(recipe: Recipe, model: nn.Module, task: Task, progress: bool) -> evaluation.Checklist:

@@ -141,13 +141,14 @@ class Recipe:
         """A recipe by name, or from a YAML file when ``name`` ends in .yaml; ``changes`` replace single keys.
 
         A name may carry settings: ``digits-pag-nn+weight=0.1+model_options.activation=relu`` is the recipe ``digits-pag-nn`` with
-        two keys changed, and that is its name from then on. Values are read as YAML; a dot leads into a mapping.
+        two keys changed, and that is its name from then on. Values are read as YAML. A dot leads into a mapping, unless a digit
+        follows it, as in ``metrics.pgd-l2-0.5.steps=100``.
 
         Raises:
             ValueError: unknown name, key or value; a required key missing; not a YAML mapping.
         """
         is_file = str(name).endswith(".yaml") and Path(name).is_file()  # whose folder may carry settings in its name
-        base, *settings = [str(name)] if is_file else re.split(r"\+(?=[\w.]+=)", str(name))
+        base, *settings = [str(name)] if is_file else re.split(r"\+(?=[\w.-]+=)", str(name))
         path = Path(base) if base.endswith(".yaml") else Path(str(resources.files("pagkit"))) / "recipes" / f"{base}.yaml"
         if not path.is_file():
             raise ValueError(f"unknown recipe {base!r}; expected a .yaml file or one of {', '.join(recipe_names())}")
@@ -182,7 +183,7 @@ def recipe_names() -> list[str]:
 def _change(entries: dict[str, Any], setting: str) -> None:
     """Apply one ``key=value`` or ``key.option=value`` to a recipe's entries, and add it to the name."""
     key, _, text = setting.partition("=")
-    *above, last = key.split(".")
+    *above, last = re.split(r"\.(?!\d)", key)
     inside = entries
     for part in above:
         held = inside.get(part) or {}

@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from pagkit import cli, diffusion, experiment, models, pretrained, results, training
+from pagkit import cli, diffusion, evaluation, experiment, models, pretrained, results, training
 from pagkit.data import load
 from pagkit.evaluation import Score, accuracy
 from tests.test_checkpoints import stop_after
@@ -105,8 +105,8 @@ def test_same_seed_same_result(quick: Path, tmp_path: Path) -> None:
     weights = []
     for name in ("a", "b"):
         cli.main(["run", str(quick), "--out", str(tmp_path / name)])
-        weights.append((tmp_path / name / "model.safetensors").read_bytes())
-    assert weights[0] == weights[1]
+        weights.append(load_file(tmp_path / name / "model.safetensors"))
+    assert all(torch.equal(value, weights[1][key]) for key, value in weights[0].items())
     assert results.load(tmp_path / "a" / "result.json").metrics == results.load(tmp_path / "b" / "result.json").metrics
 
 
@@ -134,7 +134,7 @@ def test_data_takes_a_folder(digits, tmp_path: Path) -> None:
         (["train", "digits-standard"], "required: --run"),
         (["train", "digits-standard", "--run", f"{__file__}/run"], "Not a directory"),
         (["run", "three-modes-standard", "--device", "cuba"], "device is 'cuba'; expected auto, cpu, cuda"),
-        (["evaluate", "missing"], "no recipe.yaml in missing; `pagkit train RECIPE --run DIR` makes it"),
+        (["evaluate", "missing"], "no model.safetensors in missing; `pagkit run` and `pagkit train` write it"),
         (["leaderboard", "missing"], "no folder missing"),
         (["leaderboard", str(Path(__file__).parent)], "no result.json below"),
         ([], "required: COMMAND"),
@@ -285,9 +285,43 @@ def test_what_has_changed_since_the_training_is_said(quick: Path, tmp_path: Path
     monkeypatch.setattr(results, "_commit", lambda: "0123456789ab")
     result = experiment.evaluate(tmp_path / "run", progress=False)
     assert result.provenance["evaluated"] == {"commit": "0123456789ab"} and result.provenance["commit"] != "0123456789ab"
-    (tmp_path / "run" / "recipe.yaml").write_text(recipe.to_yaml().replace("normalize: 40.0", "hidden: [4]"))
-    with pytest.raises(ValueError, match="model.safetensors does not fit .*recipe.yaml and its data"):
+    state, about = models.load_weights(weights := tmp_path / "run" / "model.safetensors")
+    models.save_weights(weights, state, {**about, "recipe": recipe.to_yaml().replace("normalize: 40.0", "hidden: [4]")})
+    with pytest.raises(ValueError, match="model.safetensors does not fit its recipe and data"):
         experiment.evaluate(tmp_path / "run", progress=False)
+    models.save_weights(weights, state, {})
+    with pytest.raises(ValueError, match="model.safetensors does not say how it was trained"):
+        experiment.evaluate(tmp_path / "run", progress=False)
+
+
+def test_a_run_that_is_stopped_while_it_is_measured_is_measured_later(quick: Path, tmp_path: Path, capsys, monkeypatch) -> None:
+    call = ["run", str(quick), "--set", "metrics.pgd-l2-15.steps=3"]
+    with monkeypatch.context() as patch:
+        patch.setattr(evaluation, "measure", lambda *a, **k: (_ for _ in ()).throw(KeyboardInterrupt))
+        assert cli.main([*call, "--out", str(tmp_path / "stopped")]) == 130
+    assert cli.main(["evaluate", str(tmp_path / "stopped")]) == 0
+    assert cli.main([*call, "--out", str(tmp_path / "whole")]) == 0
+    one, two = (results.load(tmp_path / name / "result.json") for name in ("stopped", "whole"))
+    assert one.metrics == two.metrics and one.recipe == two.recipe == "quick+metrics.pgd-l2-15.steps=3"
+
+
+def test_evaluate_measures_more_than_the_recipe(quick: Path, tmp_path: Path, capsys) -> None:
+    out = tmp_path / "out"
+    cli.main(["run", str(quick), "--out", str(out)])
+    before = results.load(out / "result.json")
+    more = ["--metric", "pgd-l2-5", "--metric", "pgd-l2-15", "--checklist", "l2-15"]
+    assert cli.main(["evaluate", str(out), *more]) == 0
+    after = results.load(out / "result.json")
+    assert list(after.metrics) == [*before.metrics, "pgd-l2-5"] and after.recipe == before.recipe
+    assert all(after.metrics[name] == score for name, score in before.metrics.items()), "pgd-l2-15 as the recipe has it"
+    assert after.checklist.caption == "gradient masking, l2 eps 15" and "of 120" in after.checklist.checks[3].figure
+    assert after.provenance["train_seconds"] == before.provenance["train_seconds"]
+    kept, _ = (out / "result.json").read_bytes(), capsys.readouterr()
+    wrong = {"l2": "checklist is 'l2'; expected a norm and eps such as 'l2-0.5'", "l3-1": "checklist is 'l3-1'"}
+    for value, message in wrong.items():
+        assert cli.main(["evaluate", str(out), "--checklist", value]) == 2 and message in capsys.readouterr().err
+    assert cli.main(["evaluate", str(out), "--metric", "pgd-l3-1"]) == 2 and "unknown metric 'pgd-l3-1'" in capsys.readouterr().err
+    assert (out / "result.json").read_bytes() == kept
 
 
 def test_a_recipe_survives_its_file(tmp_path: Path) -> None:

@@ -152,6 +152,8 @@ def test_a_name_carries_settings() -> None:
     plain = Recipe.load("digits-pag-nn")
     assert plain.name == "digits-pag-nn" and plain.weight != 0.125
     assert replace(plain, name=recipe.name, weight=0.125, ramp=(0, 0.5), model_options=recipe.model_options) == recipe
+    longer = Recipe.load("digits-pag-nn+metrics.pgd-l2-0.5.steps=100+weight=1")
+    assert longer.metrics == {**plain.metrics, "pgd-l2-0.5": {**plain.metrics["pgd-l2-0.5"], "steps": 100}} and longer.weight == 1
     with pytest.raises(ValueError, match="unknown key 'lamda'"):
         Recipe.load("digits-pag-nn+lamda=1")
     with pytest.raises(ValueError, match="is not valid YAML"):
