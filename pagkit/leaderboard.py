@@ -13,6 +13,7 @@ import yaml
 
 from .counts import Board, wilson
 from .evaluation import parse_metric
+from .recipe import SETTING
 from .results import Result, summary
 
 HEADINGS = {  # task: what stands above its table, in the order of the book
@@ -23,9 +24,11 @@ HEADINGS = {  # task: what stands above its table, in the order of the book
     "cifar100": "CIFAR-100",
     "stl10": "STL-10",
 }
-CELL = "A cell: median over the seeds in %; [95 % interval: which test examples, given the model]; lowest to highest seed."
+CELL = (
+    "A cell: median over the seeds in %; [95 % interval: which test examples, given the model]; lowest to highest seed; "
+    "how many seeds, where not all were measured so."
+)
 STRENGTH = ("exact", "autoattack", "pgd", "square")  # the strongest first
-SETTING = re.compile(r"\+(?=[\w.]+=)")  # what comes before each changed setting in a recipe's name
 
 
 @dataclass(frozen=True)
@@ -87,12 +90,12 @@ def rates(results: Sequence[Result], task: str) -> Board:
     """Per cent correct on one task: a row a classifier, a column a metric.
 
     A cell holds the median over the seeds; the 95 % Wilson interval (Wilson, 1927) of a model of that accuracy on one seed's test
-    examples; and, with several seeds, the lowest and the highest. Rows are ordered by the strongest attack at its largest radius, L2
-    before L-infinity; those without it come last. A recipe with settings stands under the one it changes.
+    examples; with several seeds, the lowest and the highest; and how many seeds, where not all were measured so. Rows are ordered
+    by the strongest attack at its largest radius, L2 before L-infinity; those without it come last. A recipe with settings stands
+    under the one it changes.
 
     Raises:
-        ValueError: no classifier of the task; runs of one recipe that differ in their metrics or in the number of examples,
-            or share a seed.
+        ValueError: no classifier of the task; runs of one recipe that share a seed, or measure one thing on different numbers of examples.
     """
     runs = _chosen(results, task, "clean")
     return _board(runs, f"{heading(task)}: % correct", _metrics(runs), _rate)
@@ -134,9 +137,9 @@ def comparison(results: Sequence[Result], published: Published) -> Board:
     """One source's figures beside ours, in per cent: a row a figure; ours is a cell of :func:`rates`, empty where there is no run."""
     rows = []
     for figure in published.figures:
-        runs = [r for r in results if (r.recipe, r.task) == (figure["recipe"], published.task) and figure["metric"] in r.metrics]
+        runs = [r for r in results if (r.recipe, r.task) == (figure["recipe"], published.task)]
         _check(runs)
-        ours = _rate(runs, figure["metric"]) if runs else ""
+        ours = _pooled(runs, figure["metric"], _rate, _measured)
         if "percent" in figure:
             theirs = f"{figure['percent']:.2f}"
         else:
@@ -184,10 +187,23 @@ def _metrics(runs: Sequence[Result]) -> list[str]:
 def _check(runs: Sequence[Result]) -> None:
     for recipe in {r.recipe for r in runs}:
         same = [r for r in runs if r.recipe == recipe]
-        if len({(tuple(r.metrics), tuple(s.total for s in r.metrics.values())) for r in same}) > 1:
-            raise ValueError(f"the runs of recipe {recipe!r} differ in their metrics or totals; expected the same in each")
+        for metric in sorted({m for r in same for m in r.metrics}):
+            if len(totals := sorted({r.metrics[metric].total for r in same if metric in r.metrics})) > 1:
+                raise ValueError(f"the runs of recipe {recipe!r} have {metric!r} on {totals} examples; expected one number")
         if len({r.seed for r in same}) < len(same):
             raise ValueError(f"recipe {recipe!r} has two runs of one seed; expected one each")
+
+
+def _measured(run: Result, metric: str) -> bool:
+    return metric in run.metrics
+
+
+def _pooled(runs: list[Result], column: str, cell: Callable[[list[Result], str], str], has: Callable[[Result, str], bool]) -> str:
+    """The cell of those runs of a recipe that have the column, and how many they are unless all do."""
+    found = [r for r in runs if has(r, column)]
+    if not found:
+        return ""
+    return cell(found, column) + (f"\n{len(found)} of {len(runs)} seeds" if len(found) < len(runs) else "")
 
 
 def _board(
@@ -195,7 +211,7 @@ def _board(
     caption: str,
     columns: Sequence[str],
     cell: Callable[[list[Result], str], str],
-    has: Callable[[Result, str], bool] = lambda r, column: column in r.metrics,
+    has: Callable[[Result, str], bool] = _measured,
 ) -> Board:
     """A row a recipe, settings under the recipe that they change, a column for each of ``columns``."""
     judge = max((m for r in runs for m in r.metrics if parse_metric(m)[0] in STRENGTH), key=_attacked, default="")
@@ -213,8 +229,8 @@ def _board(
             rows.append((base, *[""] * (len(columns) + 2)))
         for recipe in groups[base]:
             same = [r for r in runs if r.recipe == recipe]
-            cells = [cell(same, column) if all(has(r, column) for r in same) else "" for column in columns]
-            totals = sorted({s.total for s in same[0].metrics.values()})
+            cells = [_pooled(same, column, cell, has) for column in columns]
+            totals = sorted({s.total for r in same for s in r.metrics.values()})
             name = recipe if recipe == base else f"  {recipe.removeprefix(base)}"
             rows.append((name, *cells, str(len(same)), "/".join(map(str, totals))))
     ordered = f", ordered by {judge}" if judge and len(groups) > 1 else ""

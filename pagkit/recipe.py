@@ -14,6 +14,7 @@ from typing import Any
 import yaml
 
 KINDS = {"int": int, "float": float, "str": str, "bool": bool, "None": type(None), "dict[str, Any]": dict}
+SETTING = re.compile(r"\+(?=[\w.-]+=)")  # what comes before each changed setting in a recipe's name
 METHODS = ("standard", "adversarial", "pag", "pag-adversarial", "ddpm")
 OPTIMIZERS = ("adam", "adamw", "sgd")
 SCHEDULES: dict[str, Callable[[float], float]] = {  # share of training done -> share of the learning rate
@@ -148,7 +149,7 @@ class Recipe:
             ValueError: unknown name, key or value; a required key missing; not a YAML mapping.
         """
         is_file = str(name).endswith(".yaml") and Path(name).is_file()  # whose folder may carry settings in its name
-        base, *settings = [str(name)] if is_file else re.split(r"\+(?=[\w.-]+=)", str(name))
+        base, *settings = [str(name)] if is_file else SETTING.split(str(name))
         path = Path(base) if base.endswith(".yaml") else Path(str(resources.files("pagkit"))) / "recipes" / f"{base}.yaml"
         if not path.is_file():
             raise ValueError(f"unknown recipe {base!r}; expected a .yaml file or one of {', '.join(recipe_names())}")

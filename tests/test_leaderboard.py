@@ -63,10 +63,16 @@ def test_rows_are_ranked_and_settings_stand_under_their_recipe() -> None:
     assert leaderboard.rates(runs, "digits").rows[4] == ("only", "", "", "", "")
 
 
-@pytest.mark.parametrize("other", [{"total": 100, "clean": 99}, {"clean": 499, "pgd_l2_1": 3}])
-def test_runs_that_cannot_be_pooled_are_refused(other: dict[str, int]) -> None:
-    with pytest.raises(ValueError, match="'a' differ in their metrics or totals"):
-        leaderboard.rates([make("a", 0, clean=490), make("a", 1, **other)], "digits")
+def test_runs_that_cannot_be_pooled_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"'a' have 'clean' on \[100, 500\] examples"):
+        leaderboard.rates([make("a", 0, clean=490), make("a", 1, total=100, clean=99)], "digits")
+
+
+def test_a_metric_that_some_seeds_lack_says_how_many_have_it() -> None:
+    runs = [make("a", 0, clean=490), make("a", 1, clean=490, pgd_l2_1=50), make("a", 2, clean=490)]
+    row = ("a", "98.0\n[96.4, 98.9]\n98.0 to 98.0", "10.0\n[7.7, 12.9]\n1 of 3 seeds", "3", "500")
+    assert leaderboard.rates(runs, "digits").rows == (row,)
+    assert leaderboard.counts(runs, "digits").rows[0][2] == "50\n1 of 3 seeds"
 
 
 def test_one_seed_twice_is_refused() -> None:

@@ -118,6 +118,10 @@ def test_every_figure_follows_from_the_files(cell_id: str) -> None:
     for (caption, recipe, column), text in shown.items():
         task = task_of(caption, recipe)
         of = runs(recipe, task)
+        kept = [set(run["metrics"]) | {name.replace("_", "-") for name in run.get("alignment", {})} for run in of]
+        have = sum(column in names for names in kept)
+        text, _, note = text.partition(f"\n{have} of ")
+        assert note == (f"{len(of)} seeds" if 0 < have < len(of) else ""), (recipe, column, note)
         if column == "seeds":
             assert text == str(len(of))
         elif column == "examples":
