@@ -106,8 +106,9 @@ def evaluate(
 ) -> results.Result:
     """Measure what :func:`train` or :func:`run` left in the folder ``run``, and write ``run``/result.json.
 
-    The provenance is the training's. Where data, code or machine have changed since, its ``evaluated`` says what they are now.
-    Relative paths in the recipe are taken from the working folder.
+    Recipe and provenance are the training's, which model.safetensors holds. Where data, code or machine have changed since, the
+    provenance's ``evaluated`` says what they are now. Relative paths in the
+    recipe are taken from the working folder.
 
     Args:
         run: a folder with a model.safetensors.
