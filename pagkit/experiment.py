@@ -107,8 +107,7 @@ def evaluate(
     """Measure what :func:`train` or :func:`run` left in the folder ``run``, and write ``run``/result.json.
 
     Recipe and provenance are the training's, which model.safetensors holds. Where data, code or machine have changed since, the
-    provenance's ``evaluated`` says what they are now. Relative paths in the
-    recipe are taken from the working folder.
+    provenance's ``evaluated`` says what they are now. Relative paths in the recipe are taken from the working folder.
 
     Args:
         run: a folder with a model.safetensors.
