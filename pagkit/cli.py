@@ -1,4 +1,7 @@
-"""The command line: ``pagkit run RECIPE`` trains, evaluates and writes result.json; ``pagkit --help`` tells the rest."""
+"""The command line: ``pagkit run RECIPE`` trains, evaluates and writes result.json; ``pagkit --help`` tells the rest.
+
+Heavy libraries are imported once a call has been understood, so that help and a mistyped call are answered at once.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +12,13 @@ import sys
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from . import __version__, checkpoints, experiment, leaderboard, processes, results, training
+from . import __version__
+from .recipe import KEYS, Recipe, recipe_names
+
+if TYPE_CHECKING:
+    from .results import Result
 
 EXAMPLES = """examples:
   pagkit recipes                                       what there is to run
@@ -33,10 +41,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (ValueError, TypeError, ImportError, FileNotFoundError, FileExistsError, NotADirectoryError, PermissionError) as error:
         _say(error)
         return 2
-    except (training.TrainingDiverged, OSError) as error:
+    except (FloatingPointError, OSError) as error:  # the first is a training that diverged
         _say(error)
         return 1
     except KeyboardInterrupt:
+        from .training import checkpoints
+
         if kept := checkpoints.paths(args.run) if args.call is _train else []:
             again = shlex.join(["pagkit", *argv, *([] if args.resume else ["--resume"])])
             _say(f"stopped; {kept[-1]} is kept, and this command goes on from it:\n  {again}")
@@ -47,6 +57,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(args: argparse.Namespace) -> int:
     recipe = _recipe(args)
+    from . import experiment
+
     out = Path(args.out or Path("runs") / f"{recipe.name}-seed{args.seed}")
     result = experiment.run(recipe, out=out, folder=args.data, device=args.device, progress=sys.stderr.isatty())
     _show(result)
@@ -55,15 +67,19 @@ def _run(args: argparse.Namespace) -> int:
 
 
 def _train(args: argparse.Namespace) -> int:
-    bar = sys.stderr.isatty()
+    recipe, bar = _recipe(args), sys.stderr.isatty()
+    from . import experiment
+
     how = {"folder": args.data, "resume": args.resume, "device": args.device, "log": args.log}
-    origin = experiment.train(_recipe(args), run=args.run, **how, tell=None if bar else _tell, progress=bar)
+    origin = experiment.train(recipe, run=args.run, **how, tell=None if bar else _tell, progress=bar)
     _print(f"trained in {origin['train_seconds']} s on {origin['data']}; wrote {Path(args.run) / experiment.WEIGHTS}")
     _print(f"measure it with: {shlex.join(['pagkit', 'evaluate', args.run])}")
     return 0
 
 
 def _evaluate(args: argparse.Namespace) -> int:
+    from . import experiment
+
     how = {"metrics": args.metric, "checklist": args.checklist, "device": args.device}
     _show(experiment.evaluate(args.run, **how, progress=sys.stderr.isatty()))
     _print(f"wrote {Path(args.run) / experiment.RESULT}")
@@ -71,6 +87,9 @@ def _evaluate(args: argparse.Namespace) -> int:
 
 
 def _leaderboard(args: argparse.Namespace) -> int:
+    from . import results
+    from .results import leaderboard
+
     folder = args.folder or next((name for name in ("book/results", "runs") if Path(name).is_dir()), "runs")
     found = results.load_all(folder)
     if not found:
@@ -78,23 +97,42 @@ def _leaderboard(args: argparse.Namespace) -> int:
     boards = [leaderboard.rates(found, task) for task in leaderboard.tasks(found)]
     boards += [leaderboard.samples(found, task) for task in leaderboard.tasks(found, "samples")]
     if (published := Path(folder) / "published.yaml").is_file():
-        boards += [leaderboard.comparison(found, source) for source in leaderboard.load_published(published)]
+        boards += [leaderboard.comparison(found, source) for source in results.load_published(published)]
     print(*boards, leaderboard.CELL, sep="\n\n")
     return 0
 
 
 def _recipes(args: argparse.Namespace) -> int:
-    names = training.recipe_names()
+    if args.name is not None:
+        return _explain(Recipe.load(args.name))
+    names = recipe_names()
     for name in names:
-        print(f"{name:<{max(map(len, names))}}  {training.Recipe.load(name).description}")
+        print(f"{name:<{max(map(len, names))}}  {Recipe.load(name).description}")
     return 0
 
 
-def _recipe(args: argparse.Namespace) -> training.Recipe:
-    return training.Recipe.load("+".join([args.recipe, *args.set]), seed=args.seed)
+def _explain(recipe: Recipe) -> int:
+    """What a recipe says, key by key, each with its meaning and range; then the keys that it leaves at their defaults."""
+    said = [name for name, key in KEYS.items() if getattr(recipe, name) != key.default and name not in ("name", "description")]
+    rows = []
+    for name in said:
+        inside = [part for part in recipe.mappings() if part[0].split(".")[0] == name]
+        rows += [] if inside else [(name, getattr(recipe, name), KEYS[name])]
+        for where, options, known in inside:
+            rows += [(f"{where}.{option}", value, known[option]) for option, value in options.items()] or [(where, options, KEYS[name])]
+    print(f"{recipe.name}: {recipe.description}")
+    for name, value, key in rows:
+        print(f"\n{name}: {value}\n    {key.means} ({key.expected})")
+    left = [f"{name}: {key.default}" for name, key in KEYS.items() if name not in (*said, "name", "description")]
+    print("\nnot said, and so", ", ".join(left))
+    return 0
 
 
-def _show(result: results.Result) -> None:
+def _recipe(args: argparse.Namespace) -> Recipe:
+    return Recipe.load("+".join([args.recipe, *args.set]), seed=args.seed)
+
+
+def _show(result: Result) -> None:
     _print(f"{result.recipe}, seed {result.seed}, on {result.provenance['data']}")
     figures = {**result.metrics, **{f"alignment with {name}": f"{cosine:.3f}" for name, cosine in result.alignment.items()}}
     for name, figure in figures.items():
@@ -105,6 +143,8 @@ def _show(result: results.Result) -> None:
 
 def _print(message: object) -> None:
     """For process 0 only: the others have the same to say."""
+    from .training import processes
+
     if processes.rank() == 0:
         print(message)
 
@@ -145,14 +185,15 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--log", action="store_true", help="write losses and schedules to DIR/tensorboard, for TensorBoard")
     more = "It does what the recipe says: clean and robust accuracy, alignment, the gradient-masking checklist; and what is asked here."
     command = add("evaluate", _evaluate, "measure what `pagkit train` or `run` left in a folder, write result.json there", more)
-    command.add_argument("run", metavar="DIR", help="the folder that was given to `pagkit train --run` or `pagkit run --out`")
+    command.add_argument("run", metavar="DIR", type=_folder, help="the folder that was given to `pagkit train --run` or `pagkit run --out`")
     command.add_argument("--metric", metavar="NAME", action="append", default=[], help="measure this too, such as autoattack-l2-0.5")
     command.add_argument("--checklist", metavar="NORM-EPS", help="go through the checklist, such as l2-0.5, on 200 test examples")
     _add_device(command)
-    more = f"{leaderboard.CELL} An empty one was not measured."
+    more = "A cell: median over the seeds in %, its 95 %% interval, lowest to highest seed. An empty one was not measured."
     command = add("leaderboard", _leaderboard, "print a table for each task, a row for each recipe", more)
     command.add_argument("folder", metavar="FOLDER", nargs="?", help="all result files below it (default book/results, else runs)")
-    add("recipes", _recipes, "list the recipes that come with pagkit")
+    command = add("recipes", _recipes, "list the recipes that come with pagkit, or explain one, key by key")
+    command.add_argument("name", metavar="NAME", nargs="?", help="a recipe, or a .yaml file")
     return parser
 
 
@@ -160,7 +201,7 @@ def _add_recipe(command: argparse.ArgumentParser) -> None:
     command.add_argument("recipe", metavar="RECIPE", help="a name (see `pagkit recipes`) or a .yaml file")
     command.add_argument("--seed", type=_seed, default=0, help="of data, weights and batches (default 0)")
     command.add_argument("--set", metavar="KEY=VALUE", type=_setting, action="append", default=[], help="change a key of the recipe")
-    command.add_argument("--data", metavar="PATH", help="use the images of this folder: train/<class>/ and test/<class>/")
+    command.add_argument("--data", metavar="PATH", type=_folder, help="use the images of this folder: train/<class>/ and test/<class>/")
     _add_device(command)
 
 
@@ -171,6 +212,14 @@ def _add_device(command: argparse.ArgumentParser) -> None:
 def _setting(text: str) -> str:
     if not re.match(r"[\w.-]+=", text):
         raise argparse.ArgumentTypeError(f"setting is {text!r}; expected KEY=VALUE, such as weight=0.1")
+    if text.startswith(("seed=", "name=")):
+        raise argparse.ArgumentTypeError(f"setting is {text!r}; the seed is set with --seed, and the name is made of the settings")
+    return text
+
+
+def _folder(text: str) -> str:
+    if not Path(text).is_dir():
+        raise argparse.ArgumentTypeError(f"no folder {text}")
     return text
 
 

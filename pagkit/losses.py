@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .attacks import log_odds, unit
+from .data.rows import unit
+from .models import log_odds
 
 GRADIENTS = ("log_prob", "logit")
 

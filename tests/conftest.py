@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import math
-
 import pytest
 import torch
 from torch import nn
 
 from pagkit import data, models, training
-from pagkit.data import Split, Task
+from pagkit.data import Task
 
 torch.set_num_threads(1)
 
@@ -41,7 +39,3 @@ def linear() -> nn.Module:
         layer.weight.copy_(torch.tensor([[-3.0, -4.0], [3.0, 4.0]]))
         layer.bias.copy_(torch.tensor([5.0, -5.0]))
     return layer
-
-
-def make_task(x: torch.Tensor, y: torch.Tensor, classes: int, bounds: tuple[float, float] = (-math.inf, math.inf)) -> Task:
-    return Task("made", tuple(map(str, range(classes))), bounds, Split(x, y), Split(x, y))

@@ -1,0 +1,72 @@
+"""What an attacker may do: the ball of a norm, with its random starts, its steepest steps and its projection."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..data.rows import per_row, unit
+
+NORMS = ("l2", "linf")
+
+
+@dataclass(frozen=True)
+class Threat:
+    """What an attacker may do: move x by at most ``eps`` in ``norm``, and stay inside ``bounds``.
+
+    Attributes:
+        norm: ``"l2"`` or ``"linf"``.
+        eps: radius of the ball, in the units of x (for images, where pixels lie in [0, 1]); 0 allows nothing.
+        bounds: lowest and highest value of an input; ``(-inf, inf)`` for none.
+
+    Raises:
+        ValueError: unknown norm, negative or not finite eps, bounds out of order.
+    """
+
+    norm: str
+    eps: float
+    bounds: tuple[float, float] = (0.0, 1.0)
+
+    def __post_init__(self) -> None:
+        if self.norm not in NORMS:
+            raise ValueError(f"unknown norm {self.norm!r}; expected one of {', '.join(NORMS)}")
+        if not (math.isfinite(self.eps) and self.eps >= 0):
+            raise ValueError(f"eps is {self.eps}; expected a finite number >= 0")
+        if not self.bounds[0] < self.bounds[1]:
+            raise ValueError(f"bounds are {self.bounds}; expected (low, high) with low < high")
+
+    def random_start(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """A uniform point of the ball around each row of x (N, *shape), clipped to the bounds.
+
+        Drawn from ``generator``, or from the global random state without one.
+        """
+        return self.project(x + self.offsets(x, generator).to(x.device), x)
+
+    def offsets(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """Uniform points of the ball around zero, one for each row of x (N, *shape), of which only shape and dtype matter."""
+        device = x.device if generator is None else generator.device
+        if self.norm == "linf":
+            noise = torch.rand(x.shape, generator=generator, dtype=x.dtype, device=device) * 2 - 1
+        else:
+            noise = torch.randn(x.shape, generator=generator, dtype=x.dtype, device=device)
+            noise = unit(noise.flatten(1)).view_as(noise)
+            u = torch.rand(len(x), generator=generator, dtype=x.dtype, device=device)
+            noise = noise * per_row(u ** (1 / x[0].numel()), x)
+        return self.eps * noise
+
+    def step(self, x: Tensor, gradient: Tensor, size: float) -> Tensor:
+        """Move ``size`` along the steepest ascent direction of this norm. A zero gradient takes no step."""
+        return x + size * (gradient.sign() if self.norm == "linf" else unit(gradient.flatten(1)).view_as(x))
+
+    def project(self, x_adv: Tensor, x: Tensor) -> Tensor:
+        """The nearest point to x_adv in the ball around x, then in the bounds (which keeps it in the ball)."""
+        delta = x_adv - x
+        if self.norm == "linf":
+            delta = delta.clamp(-self.eps, self.eps)
+        else:
+            norm = torch.linalg.vector_norm(delta.flatten(1), dim=1)
+            delta = delta * per_row((self.eps / norm.clamp_min(1e-30)).clamp_max(1.0), x)
+        return (x + delta).clamp(*self.bounds)

@@ -1,0 +1,17 @@
+"""Data as plain tensors.
+
+- ``task``: what there is to learn, a :class:`Task` of two :class:`Split`
+- ``datasets``: the data sets by name; a new one is added here
+- ``images``: images on disk, CIFAR and STL as they are fetched, folders of any images
+- ``augmentation``: crop and flip, of images and of the directions that belong to them
+- ``rows``: arithmetic on the rows of a batch
+- ``files``: files that are whole or not there
+- ``progress``: the bar of everything that takes long
+"""
+
+from .augmentation import augment, move, moves
+from .datasets import MODES, NAMES, load
+from .progress import progress_bar
+from .task import Split, Task
+
+__all__ = ["MODES", "NAMES", "Split", "Task", "augment", "load", "move", "moves", "progress_bar"]

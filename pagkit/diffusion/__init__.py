@@ -1,0 +1,12 @@
+"""Diffusion models of small images with classes, for their scores.
+
+- ``denoiser``: the network that guesses noise, and what it can be asked: scores and samples
+- ``ddpm``: :class:`DDPM`, a denoiser that is built and trained
+- ``pretrained``: what is trained once and found again
+"""
+
+from .ddpm import DDPM, build, train
+from .denoiser import Denoiser
+from .pretrained import cache, find, load_folder
+
+__all__ = ["DDPM", "Denoiser", "build", "cache", "find", "load_folder", "train"]

@@ -1,0 +1,48 @@
+"""Counts of correct examples, with 95 % Wilson intervals."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Score:
+    """``correct`` of ``total`` test examples.
+
+    Raises:
+        ValueError: total below 1, or correct outside [0, total].
+    """
+
+    correct: int
+    total: int
+
+    def __post_init__(self) -> None:
+        if self.total < 1 or not 0 <= self.correct <= self.total:
+            raise ValueError(f"{self.correct} of {self.total} correct; expected 0 <= correct <= total and total >= 1")
+
+    @property
+    def rate(self) -> float:
+        """``correct / total``."""
+        return self.correct / self.total
+
+    @property
+    def low(self) -> float:
+        """Lower end of the 95 % Wilson interval (Wilson, 1927)."""
+        return wilson(self.rate, self.total)[0]
+
+    @property
+    def high(self) -> float:
+        """Upper end of the 95 % Wilson interval."""
+        return wilson(self.rate, self.total)[1]
+
+    def __str__(self) -> str:
+        return f"{self.correct}/{self.total} = {100 * self.rate:.1f} % [{100 * self.low:.1f}, {100 * self.high:.1f}]"
+
+
+def wilson(rate: float, total: int) -> tuple[float, float]:
+    """The 95 % interval (Wilson, 1927) of a share of ``rate``, in [0, 1], among ``total`` examples drawn at random."""
+    n, z = total, 1.959964
+    centre = (rate + z * z / (2 * n)) / (1 + z * z / n)
+    half = z / (1 + z * z / n) * math.sqrt(rate * (1 - rate) / n + z * z / (4 * n * n))
+    return max(0.0, centre - half), min(1.0, centre + half)

@@ -1,0 +1,79 @@
+"""What a recipe can ask to be measured: metrics by name, and how well gradients align with directions."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from .. import losses
+from ..attacks import NORMS, Threat
+from ..data import Task
+from ..models import batches, mode
+from ..recipes.keys import split_metric
+from ..targets import GradientTarget
+from .intervals import Score
+from .robustness import accuracy, autoattack, exact_accuracy, robust_accuracy
+
+
+def alignment(model: nn.Module, task: Task, target: GradientTarget, *, split: str = "test", of: str = "log_prob") -> float:
+    """Mean cosine between the model's input gradients and ``target``'s directions, over all classes.
+
+    Args:
+        split: ``"test"`` or ``"train"`` of the task.
+        of: as in :func:`pagkit.losses.pag_loss`.
+
+    Raises:
+        ValueError: unknown or empty split.
+    """
+    if split not in ("train", "test"):
+        raise ValueError(f"split is {split!r}; expected 'train' or 'test'")
+    part = task.train if split == "train" else task.test
+    total = 0.0
+    with mode(model, training=False):
+        for rows, x, y in batches(model, part):
+            index = rows if split == "train" else torch.full_like(rows, -1)
+            classes = torch.arange(len(task.classes), device=x.device).expand(len(y), -1)
+            gradients, _ = losses.input_gradients(model, x, classes, of=of)
+            total += losses.cosine(gradients, target(index, x, classes)).sum().item()
+    return total / (len(part) * len(task.classes))
+
+
+def measure(model: nn.Module, task: Task, metric: str, *, progress: bool = True, **options: Any) -> Score:
+    """A metric by name on the test split: ``"clean"``, or attack-norm-eps such as ``"pgd-l2-0.5"`` or ``"exact-l2-15"``.
+
+    The attacks are pgd, autoattack, square (AutoAttack's black-box attack alone) and exact.
+
+    Args:
+        options: of the attack. ``target="next"`` sends class c to class c + 1, the last one to 0.
+
+    Raises:
+        ValueError: a name or option that is not known.
+    """
+    attack, norm, eps = parse_metric(metric)
+    if attack == "samples":
+        raise ValueError("metric 'samples' is one of diffusion models; expected 'clean' or an attack")
+    if attack == "clean":
+        return accuracy(model, task.test)
+    if attack == "exact":
+        return exact_accuracy(model, task.test, eps)
+    if attack in ("autoattack", "square"):
+        options |= {"attacks": ["square"]} if attack == "square" else {}
+        return autoattack(model, task.test, Threat(norm, eps, task.bounds), progress=progress, **options)
+    if options.get("target") == "next":
+        options["target"] = (task.test.y + 1) % len(task.classes)
+    return robust_accuracy(model, task.test, Threat(norm, eps, task.bounds), progress=progress, **options)
+
+
+def parse_metric(metric: str) -> tuple[str, str, float]:
+    """``"pgd-l2-0.5"`` -> ``("pgd", "l2", 0.5)``; ``"clean"`` -> ``("clean", "", 0.0)``, and so for ``"samples"`` of a diffusion model.
+
+    Raises:
+        ValueError: anything else. Exact radii are known in L2 only.
+    """
+    attack, norm, eps = split_metric(metric)
+    known = ("l2",) if attack == "exact" else NORMS
+    if norm and norm not in known:
+        raise ValueError(f"unknown metric {metric!r}; expected 'clean', '{attack}-<{'|'.join(known)}>-<eps>'")
+    return attack, norm, eps

@@ -1,0 +1,18 @@
+"""Classifiers. Normalisation is the first layer, so every model takes inputs in the task's own bounds.
+
+- ``classifiers``: :func:`build` and the networks that it knows; a new one is added here
+- ``layers``: what they are built from
+- ``logits``: what is read from a model's output
+- ``mode``: training and eval mode, put back as found
+- ``batching``: a split in batches, on the device of a model
+- ``weights``: weights on disk
+"""
+
+from .batching import batches
+from .classifiers import ACTIVATIONS, BUILDERS, build
+from .layers import Normalize
+from .logits import log_odds
+from .mode import mode
+from .weights import load_weights, save_weights
+
+__all__ = ["ACTIVATIONS", "BUILDERS", "Normalize", "batches", "build", "load_weights", "log_odds", "mode", "save_weights"]

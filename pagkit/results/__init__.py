@@ -1,0 +1,14 @@
+"""Results: one file a run, and the tables made of them.
+
+- ``schema``: what a result file holds, how it is written and read
+- ``provenance``: where a number comes from
+- ``published``: figures of others, to set ours beside
+- ``leaderboard``: the tables of the page with every result
+"""
+
+from ..evaluation import Table
+from .provenance import provenance
+from .published import Published, load_published
+from .schema import Result, column, load, load_all, save, summary
+
+__all__ = ["Published", "Result", "Table", "column", "load", "load_all", "load_published", "provenance", "save", "summary"]

@@ -1,0 +1,125 @@
+"""Result files: their schema, atomic writing and loading.
+
+``result.json`` holds::
+
+    {"recipe": str, "task": str, "seed": int,
+     "metrics": {"clean": {"correct": int, "total": int}, "pgd-l2-15": {...}, ...},
+     "alignment": {"nearest_neighbor": float, ...},                          # where the recipe asks for it, as for the next:
+     "checklist": {"caption": str, "rows": [[name, verdict, figure], ...]},
+     "provenance": {"data": str, "hardware": str, "threads": int,
+                    "train_seconds": float, "train_cpu_seconds": float, "evaluate_seconds": float,
+                    "versions": {"python": str, "torch": str, ...}, "commit": str}}
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ..data.files import write_atomically
+from ..evaluation import Check, Checklist, Score, parse_metric
+
+PROVENANCE = {
+    "data": str,
+    "hardware": str,
+    "threads": int,
+    "train_seconds": float,
+    "evaluate_seconds": float,
+    "versions": dict,
+    "commit": str,
+}
+
+
+@dataclass(frozen=True)
+class Result:
+    """One run of one recipe.
+
+    Attributes:
+        recipe, task, seed: which run; a changed setting is part of the recipe's name, see :meth:`pagkit.recipe.Recipe.load`.
+        metrics: names such as ``pgd-l2-15`` to scores.
+        provenance: as :func:`provenance` makes it.
+        alignment: mean cosine of the test gradients with the directions of each gradient target.
+        checklist: of gradient masking, with the threat in its caption; None where none was made.
+    """
+
+    recipe: str
+    task: str
+    seed: int
+    metrics: dict[str, Score]
+    provenance: dict[str, Any]
+    alignment: dict[str, float] = field(default_factory=dict)
+    checklist: Checklist | None = None
+
+    def __post_init__(self) -> None:
+        for metric in self.metrics:
+            parse_metric(metric)
+        for key, kind in PROVENANCE.items():
+            if not isinstance(self.provenance.get(key), kind):
+                raise ValueError(f"provenance {key!r} is {self.provenance.get(key)!r}; expected {kind.__name__}")
+
+
+def save(path: str | Path, result: Result) -> None:
+    """Write ``result`` as JSON, whole or not at all."""
+    content = {
+        "recipe": result.recipe,
+        "task": result.task,
+        "seed": result.seed,
+        "metrics": {name: {"correct": s.correct, "total": s.total} for name, s in result.metrics.items()},
+    }
+    if result.alignment:
+        content["alignment"] = {name: round(value, 4) for name, value in result.alignment.items()}
+    if result.checklist is not None:
+        rows = [[check.name, check.verdict, check.figure] for check in result.checklist.checks]
+        content["checklist"] = {"caption": result.checklist.caption, "rows": rows}
+    content["provenance"] = result.provenance
+    write_atomically(Path(path), (json.dumps(content, indent=1) + "\n").encode())
+
+
+def load(path: str | Path) -> Result:
+    """Read a result file.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: not JSON, or not of the schema; names the file and what is wrong.
+    """
+    try:
+        content = json.loads(Path(path).read_text())
+        metrics = {name: Score(**score) for name, score in content["metrics"].items()}
+        made = content.get("checklist")
+        checks = None if made is None else Checklist(tuple(Check(*row) for row in made["rows"]), made["caption"])
+        named = (content["recipe"], content["task"], int(content["seed"]))
+        return Result(*named, metrics, content["provenance"], content.get("alignment", {}), checks)
+    except (json.JSONDecodeError, KeyError, TypeError, AttributeError, ValueError) as error:
+        raise ValueError(f"{path} is not a result file: {type(error).__name__} {error}") from error
+
+
+def load_all(folder: str | Path) -> list[Result]:
+    """Every ``*.json`` below ``folder``, by recipe and seed.
+
+    Raises:
+        FileNotFoundError: no such folder.
+    """
+    if not Path(folder).is_dir():
+        raise FileNotFoundError(f"no folder {folder}")
+    return sorted((load(path) for path in Path(folder).rglob("*.json")), key=lambda r: (r.recipe, r.seed))
+
+
+def column(results: Iterable[Result], recipe: str, metric: str) -> list[int]:
+    """Correct counts of one metric over the seeds of one recipe.
+
+    Raises:
+        ValueError: no such run.
+    """
+    found = [r.metrics[metric].correct for r in results if r.recipe == recipe and metric in r.metrics]
+    if not found:
+        raise ValueError(f"no result of recipe {recipe!r} with metric {metric!r}")
+    return found
+
+
+def summary(counts: Sequence[int]) -> str:
+    """``median (lowest-highest)`` of some counts."""
+    return f"{statistics.median(counts):g} ({min(counts)}-{max(counts)})"

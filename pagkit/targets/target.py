@@ -1,0 +1,43 @@
+"""What a source of directions gives, and for which classes it is asked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class GradientTarget:
+    """A callable (index (B,), x (B, *shape), classes (B, k)) -> directions (B, k, *shape).
+
+    ``index`` is each row's position in ``task.train``, or -1 for inputs that are not in it. ``x`` are the
+    inputs themselves, before any augmentation: crop and flip are linear, so the direction is made on the
+    clean input and moved together with it.
+    """
+
+    name: str
+    directions: Callable[[Tensor, Tensor, Tensor], Tensor]  # same arguments, same result
+
+    def __call__(self, index: Tensor, x: Tensor, classes: Tensor) -> Tensor:
+        if not len(index) == len(x) == len(classes) or classes.ndim != 2:
+            raise ValueError(
+                f"index, x and classes have shapes {tuple(index.shape)}, {tuple(x.shape)}, {tuple(classes.shape)}; "
+                "expected (B,), (B, *shape), (B, k)"
+            )
+        return self.directions(index, x, classes)
+
+
+def sample_classes(rows: int, classes: int, k: int | None, generator: torch.Generator | None = None) -> Tensor:
+    """``k`` distinct classes for each row, uniformly (rows, k); all of them in order when ``k`` is None.
+
+    Raises:
+        ValueError: k outside [1, classes].
+    """
+    if k is None or k == classes:
+        return torch.arange(classes).expand(rows, classes)
+    if not 1 <= k <= classes:
+        raise ValueError(f"k is {k}; expected 1 to {classes} classes")
+    return torch.rand(rows, classes, generator=generator).argsort(1)[:, :k]

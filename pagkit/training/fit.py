@@ -1,0 +1,124 @@
+"""Training of classifiers by recipe: standard, adversarial, PAG. It can be stopped at any moment and resumed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from .. import attacks, data, losses, targets
+from ..data import Task
+from ..recipe import Recipe
+from . import checkpoints
+from .loop import Draw, Loop, Loss
+from .state import History, average
+
+
+def fit(
+    model: nn.Module,
+    task: Task,
+    recipe: Recipe,
+    *,
+    target: targets.GradientTarget | None = None,
+    run_dir: str | Path | None = None,
+    resume: bool = False,
+    checkpoint_seconds: float = 120.0,
+    log: bool = False,
+    tell: Callable[[str], None] | None = None,
+    progress: bool = True,
+) -> History:
+    """Train ``model`` in place on ``task.train``, on the device its parameters are on.
+
+    Args:
+        model: as from :func:`pagkit.models.build`. Its mode is left as found.
+        task: the data.
+        recipe: method, optimizer, schedules; ``recipe.seed`` decides the order of the batches and all other draws.
+        target: gradient directions for the methods with ``pag``; default: built from ``recipe.target``;
+            :func:`pagkit.experiment.target` finds the diffusion model that ``score_based`` names.
+        run_dir: a folder for :mod:`pagkit.training.checkpoints`, made if missing. One is written before the first step and one at the
+            end of each epoch; the last three stay.
+        resume: go on from the last checkpoint in ``run_dir`` that can be read, or from the beginning where there is none. On a
+            CPU the weights are those of an uninterrupted training, bit for bit, unless the model itself draws random numbers.
+        checkpoint_seconds: within an epoch a checkpoint is written once the last one is this old; 0: after each step.
+        log: write the parts of the loss, learning rate and weight to ``run_dir``/tensorboard, for TensorBoard.
+        tell: called with a line about each epoch, such as ``print``.
+        progress: show a bar, once training has taken two seconds.
+
+    Returns:
+        :class:`History`. The same seed and thread count give the same weights, bit for bit.
+
+    Raises:
+        ValueError: an empty training split; crop or flip on inputs that are not images; a recipe of method ``"ddpm"``;
+            ``resume`` or ``log`` without ``run_dir``, checkpoints without ``resume``, or checkpoints that do not fit, see
+            :func:`pagkit.training.checkpoints.claim`.
+        ImportError: ``log`` without TensorBoard.
+        OSError: a checkpoint cannot be written; an unwritable folder is found before the first step. Earlier ones are intact.
+        TrainingDiverged: a loss that is not finite; says at which step, and restores the last good epoch's weights.
+    """
+    _check(model, task, recipe)
+    forward = torch.compile(model, dynamic=False) if recipe.compile else model
+    loop = Loop(
+        model,
+        recipe,
+        averaged=average(model, recipe.ema) if recipe.ema else None,
+        about=lambda: checkpoints.about(model, task, recipe, target.name if target else recipe.target),
+        run_dir=run_dir,
+        resume=resume,
+        checkpoint_seconds=checkpoint_seconds,
+        log=log,
+    )
+    if recipe.target is not None and target is None:
+        target = targets.build(str(recipe.target), task, progress=progress, **recipe.target_options)
+    draw, loss = _step(model, forward, task, recipe, target)
+    return loop.run(len(task.train), draw, loss, tell=tell, progress=progress)
+
+
+def _check(model: nn.Module, task: Task, recipe: Recipe) -> None:
+    if len(task.train) == 0:
+        raise ValueError(f"the training split of {task.name} is empty")
+    if (recipe.crop or recipe.flip) and len(task.shape) != 3:
+        raise ValueError(f"crop and flip need images (C, H, W); {task.name} has inputs of shape {task.shape}")
+    if recipe.method == "ddpm":
+        raise ValueError(f"recipe {recipe.name!r} trains a diffusion model, not a classifier; use pagkit.diffusion.DDPM.fit")
+    if recipe.compile and recipe.target and any(isinstance(layer, _BatchNorm) for layer in model.modules()):
+        raise ValueError(f"recipe {recipe.name!r}: compile with a target needs a model without BatchNorm, such as one with norm: group")
+
+
+def _step(model: nn.Module, forward: nn.Module, task: Task, recipe: Recipe, target: targets.GradientTarget | None) -> tuple[Draw, Loss]:
+    """What is random in a step, and its loss. ``forward`` is the model or a compiled form of it."""
+    train = task.train.to(next(model.parameters()).device)
+    threat = attacks.Threat(recipe.norm, recipe.eps, task.bounds) if "adversarial" in recipe.method else None
+
+    def draw(rows: Tensor, weight: float, generator: torch.Generator) -> dict[str, Tensor]:
+        drawn = {"rows": rows}
+        if target is not None and weight > 0:
+            drawn["classes"] = targets.sample_classes(len(rows), len(task.classes), recipe.classes_per_image, generator)
+        drawn |= data.moves(len(rows), crop=recipe.crop, flip=recipe.flip, generator=generator)
+        if threat is not None:
+            drawn["seeds"] = torch.randint(2**62, (), generator=generator).expand(len(rows))  # for a model that draws random numbers
+            drawn["offsets"] = threat.offsets(task.train.x[: len(rows)], generator)
+        return drawn
+
+    def loss(rows: Tensor, weight: float, **drawn: Tensor) -> losses.PAGLoss:
+        classes, seeds, offsets = (drawn.pop(name, None) for name in ("classes", "seeds", "offsets"))
+        where, directions, attacked = rows.to(train.x.device), None, None
+        x, y = train.x[where], train.y[where]
+        if classes is not None:
+            classes = classes.to(x.device)
+            directions = target(rows, x, classes)
+        x, directions = data.move(x, directions, crop=recipe.crop, **drawn)
+        if threat is not None:
+            generator = torch.Generator().manual_seed(int(seeds[0]))
+            attacked = attacks.pgd(forward, x, y, threat, steps=recipe.steps, keep="last", offsets=offsets, generator=generator)
+        if directions is not None:
+            return losses.pag_loss(
+                model, x, y, directions, classes, weight=weight, of=recipe.of, attacked=attacked, compiled=recipe.compile
+            )
+        cross_entropy = F.cross_entropy(forward(x if attacked is None else attacked), y)
+        return losses.PAGLoss(cross_entropy, cross_entropy, torch.full_like(cross_entropy, torch.nan))
+
+    return draw, loss

@@ -1,0 +1,232 @@
+"""Scores and intervals, accuracies, alignment, metric names."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+import torch
+from torch import nn
+
+from pagkit import models, targets, training
+from pagkit.attacks import Threat, pgd
+from pagkit.data import Split
+from pagkit.evaluation import (
+    Score,
+    accuracy,
+    alignment,
+    autoattack,
+    checklist,
+    exact_accuracy,
+    measure,
+    parse_metric,
+    robust_accuracy,
+    robustness_curve,
+    transfer_accuracy,
+    worst_case,
+)
+from pagkit.losses import cosine, input_gradients
+
+
+def test_wilson_interval_against_published_values() -> None:
+    """Newcombe (1998), table I, score method without continuity correction."""
+    for right, total, low, high in ((81, 263, 0.2553, 0.3662), (15, 148, 0.0624, 0.1605), (0, 20, 0.0, 0.1611), (1, 29, 0.0061, 0.1718)):
+        score = Score(right, total)
+        assert (score.low, score.high) == (pytest.approx(low, abs=5e-5), pytest.approx(high, abs=5e-5))
+        assert score.low <= score.rate <= score.high
+    assert str(Score(1, 4)) == "1/4 = 25.0 % [4.6, 69.9]"
+    for bad in ((1, 0), (5, 4), (-1, 4)):
+        with pytest.raises(ValueError, match="expected 0 <= correct <= total"):
+            Score(*bad)
+
+
+def test_accuracies_agree_with_a_plain_count(digits_cnn, digits) -> None:
+    test = digits.test.first(120)
+    assert accuracy(digits_cnn, test).correct == int((digits_cnn(test.x).argmax(1) == test.y).sum())
+    threat = Threat("l2", 0.4)
+    x_adv = pgd(digits_cnn, test.x, test.y, threat, steps=10)
+    assert robust_accuracy(digits_cnn, test, threat, steps=10).correct == int((digits_cnn(x_adv).argmax(1) == test.y).sum())
+    assert robust_accuracy(digits_cnn, test, Threat("l2", 0.0)) == accuracy(digits_cnn, test)
+
+
+def test_likeliest_targets_go_on_with_what_the_untargeted_attack_spares(digits_cnn, digits) -> None:
+    test, threat = digits.test.first(150), Threat("l2", 0.5)
+    plain = robust_accuracy(digits_cnn, test, threat, steps=10)
+    counts = [robust_accuracy(digits_cnn, test, threat, steps=10, likeliest=n).correct for n in (0, 1, 4, 9)]
+    assert counts[0] == plain.correct and counts == sorted(counts, reverse=True) and counts[-1] < counts[0]
+    copies = [pgd(digits_cnn, test.x, test.y, threat, steps=10)]
+    logits = digits_cnn(test.x).scatter(1, test.y[:, None], -1e9)
+    copies += [pgd(digits_cnn, test.x, test.y, threat, target=goal, steps=10) for goal in logits.topk(2, dim=1).indices.unbind(1)]
+    twice = robust_accuracy(digits_cnn, test, threat, steps=10, likeliest=2).correct
+    assert abs(twice - worst_case(digits_cnn, test.y, *copies).correct) <= 3  # equal but for the random starts
+    with pytest.raises(ValueError, match="likeliest is 10; expected 0 to 9 classes"):
+        robust_accuracy(digits_cnn, test, threat, steps=1, likeliest=10)
+    with pytest.raises(ValueError, match="likeliest is 1 with a target"):
+        robust_accuracy(digits_cnn, test, threat, steps=1, likeliest=1, target=3)
+
+
+def test_targets_of_a_whole_split(digits_cnn, digits) -> None:
+    test, threat = digits.test.first(120), Threat("l2", 1.0)
+    one = robust_accuracy(digits_cnn, test, threat, target=3, steps=10).correct
+    each = robust_accuracy(digits_cnn, test, threat, target=(test.y + 1) % 10, steps=10).correct
+    free = robust_accuracy(digits_cnn, test, threat, steps=10).correct
+    assert free <= min(one, each) and one < 120
+    with pytest.raises(ValueError, match="target equals the true label on every row"):
+        robust_accuracy(digits_cnn, test, threat, target=test.y)
+
+
+def test_exact_accuracy_counts_correct_points_beyond_eps(toy) -> None:
+    model = models.build("mlp", toy, seed=1, normalize=40.0)
+    assert exact_accuracy(model, toy.test, 0.0) == accuracy(model, toy.test)
+    counts = [exact_accuracy(model, toy.test, eps).correct for eps in (0.0, 5.0, 20.0, 1e9)]
+    assert counts == sorted(counts, reverse=True)
+    attacked = robust_accuracy(model, toy.test, Threat("l2", 5.0, toy.bounds), steps=50).correct
+    assert attacked >= counts[1], "an attack cannot do better than the exact radius allows"
+
+
+def test_empty_splits(digits_cnn, digits) -> None:
+    empty = Split(digits.test.x[:0], digits.test.y[:0])
+    for call in (lambda: accuracy(digits_cnn, empty), lambda: robust_accuracy(digits_cnn, empty, Threat("l2", 0.1))):
+        with pytest.raises(ValueError, match="the split is empty"):
+            call()
+
+
+def test_alignment_is_the_mean_cosine(digits_cnn, digits) -> None:
+    small = type(digits)(digits.name, digits.classes, digits.bounds, digits.train.first(30), digits.test.first(20))
+    target = targets.class_mean(digits)
+    classes = torch.arange(10).expand(20, 10)
+    gradients, _ = input_gradients(digits_cnn, small.test.x, classes)
+    expected = cosine(gradients, target(torch.full((20,), -1), small.test.x, classes)).mean().item()
+    assert alignment(digits_cnn, small, target) == pytest.approx(expected, abs=1e-5)
+    assert -1 <= alignment(digits_cnn, small, targets.nearest_neighbor(digits), split="train") <= 1
+    with pytest.raises(ValueError, match="split is 'dev'"):
+        alignment(digits_cnn, small, target, split="dev")
+
+
+def test_a_model_without_parameters_can_be_scored() -> None:
+    split = Split(torch.eye(3), torch.arange(3))
+    assert accuracy(nn.Identity(), split).correct == 3
+
+
+def test_metric_names(digits_cnn, digits) -> None:
+    assert parse_metric("pgd-l2-0.5") == ("pgd", "l2", 0.5) and parse_metric("exact-l2-15") == ("exact", "l2", 15.0)
+    small = type(digits)(digits.name, digits.classes, digits.bounds, digits.train, digits.test.first(40))
+    assert measure(digits_cnn, small, "clean") == accuracy(digits_cnn, small.test)
+    assert measure(digits_cnn, small, "pgd-linf-0.1", target="next", steps=3).total == 40
+    assert parse_metric("autoattack-linf-0.1") == ("autoattack", "linf", 0.1) and parse_metric("square-l2-1") == ("square", "l2", 1.0)
+    for bad in ("pgd-l2", "pgd-l2-x", "pgd-l3-1", "cw-l2-1", "exact-linf-1", "autoattack-l1-1", "square-l2", "pgd-l2--1", ""):
+        with pytest.raises(ValueError, match=f"unknown metric '{bad}'; expected 'clean', '(pgd|exact|autoattack)-"):
+            parse_metric(bad)
+
+
+def test_autoattack_and_square_by_name(digits_cnn, digits) -> None:
+    pytest.importorskip("pyautoattack")
+    small = type(digits)(digits.name, digits.classes, digits.bounds, digits.train, digits.test.first(6))
+    threat, options = Threat("l2", 1.0), {"queries": 5, "progress": False}
+    assert measure(digits_cnn, small, "autoattack-l2-1", **options) == autoattack(digits_cnn, small.test, threat, **options)
+    square = measure(digits_cnn, small, "square-l2-1", **options)
+    assert square == autoattack(digits_cnn, small.test, threat, attacks=["square"], **options)
+    assert square.correct > measure(digits_cnn, small, "autoattack-l2-1", **options).correct
+
+
+def test_robustness_curve_carries_broken_examples_over(digits_cnn, digits) -> None:
+    test, eps = digits.test.first(100), [0.8, 0.0, 0.4, 0.2, 0.8]
+    curve = robustness_curve(digits_cnn, test, "l2", eps, steps=5)
+    assert curve[1] == accuracy(digits_cnn, test) and curve[0] == curve[4]
+    assert curve[0].correct < curve[2].correct < curve[3].correct < curve[1].correct
+    assert curve[3] == robust_accuracy(digits_cnn, Split(test.x, test.y), Threat("l2", 0.2), steps=5), "the first is attacked in full"
+
+    class FarIsSafe(nn.Module):  # inputs that moved by more than 0.5 are read as label 1
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            far = (x > 0.5).float()
+            return torch.cat([0.2 - x, x - 0.2], 1) * (1 - 2 * far)
+
+    split = Split(torch.zeros(3, 1), torch.zeros(3, dtype=torch.int64))
+    options = {"steps": 1, "random_start": False, "keep": "last"}
+    alone = [robust_accuracy(FarIsSafe(), split, Threat("linf", e), step_size=e, **options).correct for e in (0.1, 0.3, 0.8)]
+    curve = robustness_curve(FarIsSafe(), split, "linf", [0.1, 0.3, 0.8], step_size=0.8, **options)
+    assert alone == [3, 0, 3] and [score.correct for score in curve] == [3, 0, 0]
+    with pytest.raises(ValueError, match="eps is -1"):
+        robustness_curve(digits_cnn, test, "l2", [-1.0])
+    with pytest.raises(ValueError, match="takes no target"):
+        robustness_curve(digits_cnn, test, "l2", [0.1], target=3)
+
+
+def test_worst_case_counts_rows_right_on_every_copy() -> None:
+    x, y = torch.eye(4), torch.arange(4)
+    one, two = x[[1, 1, 2, 3]], x[[0, 1, 3, 3]]
+    assert [worst_case(nn.Identity(), y, *copies).correct for copies in ((x,), (one,), (x, two), (one, two))] == [4, 3, 3, 2]
+    with pytest.raises(ValueError, match="no attacked copy is given"):
+        worst_case(nn.Identity(), y)
+    with pytest.raises(ValueError, match="x has 3 rows and y has 4"):
+        worst_case(nn.Identity(), y, x, one[1:])
+
+
+@pytest.fixture(scope="module")
+def small_cnn(digits) -> nn.Module:
+    """Another network for the digits, three quarters right."""
+    model = models.build("cnn", digits, seed=1, width=8)
+    training.fit(model, digits, training.Recipe.load("digits-standard", epochs=3, seed=1), progress=False)
+    return model
+
+
+def test_transfer_is_weaker_than_white_box_and_stronger_than_nothing(digits_cnn, small_cnn, digits) -> None:
+    test, threat = digits.test.first(100), Threat("linf", 0.15)
+    white, transfer = robust_accuracy(digits_cnn, test, threat), transfer_accuracy(digits_cnn, small_cnn, test, threat)
+    assert white.correct < transfer.correct < accuracy(digits_cnn, test).correct
+    assert transfer.correct < transfer_accuracy(digits_cnn, small_cnn, test, threat, keep="worst").correct
+    assert transfer_accuracy(digits_cnn, digits_cnn, test, threat).correct <= white.correct + 2
+    assert transfer_accuracy(digits_cnn, small_cnn, test, Threat("linf", 0.0)) == accuracy(digits_cnn, test)
+
+
+class Rounded(nn.Module):
+    """Five levels of grey: the gradient is zero almost everywhere."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.model((4 * x).round() / 4)
+
+
+class Reversed(Rounded):
+    """The same, on a gentle slope the other way: the gradient is nowhere zero, and wrong."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.model((4 * x).round() / 4 - 1e-3 * x)
+
+
+class Decoy(Rounded):
+    """Loud logits and one class more, which is always the runner-up: the margin to it never changes."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        logits = 100 * self.model(x)
+        return torch.cat([logits, logits.amax(1, keepdim=True) - 0.1], dim=1)
+
+
+def test_checklist_passes_an_honest_model(digits_cnn, small_cnn, digits) -> None:
+    table = checklist(digits_cnn, digits.test.first(60), Threat("l2", 0.5), surrogate=small_cnn, queries=50, progress=False)
+    assert len(table.checks) == 9 and table.failed == (), str(table)
+    assert "no gradient is zero" in str(table) and "<td>pass</td>" in table._repr_html_()
+
+
+@pytest.mark.parametrize(("front", "rows"), [(Rounded, {3, 4, 5, 8, 9}), (Reversed, {3, 4, 5, 9}), (Decoy, {3, 4, 7, 8, 9})])
+def test_checklist_fails_a_masked_model(digits_cnn, digits, front: type[Rounded], rows: set[int]) -> None:
+    model, test = front(digits_cnn), digits.test.first(40)
+    assert accuracy(model, test).correct >= 36, "as good as the model behind it"
+    table = checklist(model, test, Threat("l2", 1.0), surrogate=digits_cnn, steps=20, queries=50, progress=False)
+    assert rows <= set(table.failed), str(table)
+
+
+def test_checklist_says_what_it_could_not_run(linear, digits_cnn, digits, monkeypatch) -> None:
+    x = torch.randn(20, 2, generator=torch.Generator().manual_seed(0))
+    split = Split(x, linear(x).argmax(1))
+    free = (-float("inf"), float("inf"))
+    table = checklist(linear, split, Threat("l2", 0.3, free), progress=False)
+    assert [check.verdict for check in table.checks] == [*["pass"] * 4, "not run", *["pass"] * 4]
+    monkeypatch.setitem(sys.modules, "pyautoattack", None)
+    table = checklist(digits_cnn, digits.test.first(5), Threat("l2", 0.3), steps=5, progress=False)
+    assert table.checks[4].verdict == "not run" and "neither Square nor a surrogate" in table.checks[4].figure
+    with pytest.raises(ValueError, match="eps is 0; expected a positive radius"):
+        checklist(linear, split, Threat("l2", 0.0, free))

@@ -1,0 +1,136 @@
+"""Models: shapes, seeds, normalisation first, second derivatives, options refused by name."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from pagkit import losses, models
+from pagkit.data import Task
+from tests.helpers import make_task
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("mlp", {}),
+        ("mlp", {"hidden": [8, 8], "activation": "gelu"}),
+        ("cnn", {"width": 4, "activation": "relu"}),
+        ("resnet18", {"norm": "group"}),
+        ("resnet18", {"activation": "silu", "stem": "large"}),
+        ("resnet-small", {}),
+        ("resnet-small", {"widths": [16], "activation": "relu", "norm": "group"}),
+        ("vit", {"dim": 24}),
+        ("vit", {"patch": 2, "dim": 16, "depth": 1, "heads": 1, "activation": "silu"}),
+    ],
+)
+def test_build_gives_logits_from_raw_inputs(digits, name: str, options: dict) -> None:
+    before = torch.get_rng_state()
+    model = models.build(name, digits, seed=3, **options)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert model.eval()(digits.test.x[:4]).shape == (4, 10)
+    again = models.build(name, digits, seed=3, **options).state_dict()
+    assert all(torch.equal(value, again[key]) for key, value in model.state_dict().items())
+    other = models.build(name, digits, seed=4, **options).state_dict()
+    assert any(not torch.equal(value, other[key]) for key, value in model.state_dict().items())
+    assert not any(getattr(m, "inplace", False) for m in model.modules())
+
+
+def test_normalisation_is_the_first_layer(digits, toy) -> None:
+    first = models.build("cnn", digits)[0]
+    z = first(digits.train.x)
+    assert z.mean().abs() < 1e-5 and (z.std() - 1).abs() < 1e-3
+    assert torch.allclose(models.build("mlp", toy, normalize=40)[0](toy.train.x), toy.train.x / 40)
+    assert torch.equal(models.build("mlp", toy)[0](toy.train.x), toy.train.x)
+
+
+def images(side: int, count: int = 3, channels: int = 3) -> Task:
+    generator = torch.Generator().manual_seed(0)
+    return make_task(torch.rand(count, channels, side, side, generator=generator), torch.arange(count), count, (0.0, 1.0))
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("mlp", {"activation": "silu"}),
+        ("cnn", {"width": 4}),
+        ("resnet-small", {"widths": [8, 16]}),
+        ("resnet18", {"activation": "silu"}),
+        ("resnet18", {"activation": "silu", "norm": "group", "stem": "large"}),
+        ("vit", {"dim": 8, "depth": 2, "heads": 2}),
+    ],
+)
+def test_the_gradient_of_the_pag_loss_is_that_of_finite_differences(name: str, options: dict) -> None:
+    task = images(16)
+    model = models.build(name, task, **options).double()
+    x, y, classes = task.train.x.double(), task.train.y, torch.tensor([[0, 2], [1, 0], [2, 1]])
+    directions = torch.randn(3, 2, 3, 16, 16, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    parameters = list(model.parameters())
+
+    def loss() -> torch.Tensor:
+        return losses.pag_loss(model, x, y, directions, classes, weight=2.0).total
+
+    gradient = torch.autograd.grad(loss(), parameters)
+    generator = torch.Generator().manual_seed(2)
+    way = [torch.randn(p.shape, generator=generator, dtype=torch.float64) * p.abs().mean() for p in parameters]
+    slope, step, ends = sum((g * w).sum() for g, w in zip(gradient, way, strict=True)), 1e-6, []
+    for sign in (1, -2):
+        with torch.no_grad():
+            for p, w in zip(parameters, way, strict=True):
+                p += sign * step * w
+        ends.append(loss().detach())
+    assert ((ends[0] - ends[1]) / (2 * step)).item() == pytest.approx(slope.item(), rel=1e-4, abs=1e-6)
+
+
+def test_stem_of_resnet18_goes_by_the_side() -> None:
+    for side, stem, stride in ((32, None, 1), (63, None, 1), (64, None, 2), (96, None, 2), (96, "small", 1), (32, "large", 2)):
+        _, net = models.build("resnet18", images(side, channels=1), stem=stem)
+        assert net.conv1.stride == (stride, stride) and net.conv1.in_channels == 1
+        assert isinstance(net.maxpool, nn.Identity) == (stride == 1)
+
+
+def test_rows_do_not_depend_on_the_batch() -> None:
+    task = images(16, count=6)
+    for name in ("resnet-small", "vit"):
+        model = models.build(name, task).train()
+        assert torch.allclose(model(task.train.x)[:2], model(task.train.x[:2]), atol=1e-5)
+
+
+def test_mode_is_restored_for_each_submodule() -> None:
+    model = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2)).train()
+    model[1].eval()
+    with models.mode(model, training=True):
+        assert model[1].training
+    assert model.training and model[0].training and not model[1].training
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("vgg", {}, "unknown model 'vgg'; expected one of mlp, cnn, resnet-small, resnet18, vit"),
+        ("cnn", {"depth": 3}, "unknown option 'depth' for model 'cnn'; expected some of width, activation, normalize"),
+        ("mlp", {"activation": "tanh"}, "unknown activation 'tanh'; expected one of relu, silu, gelu"),
+        ("mlp", {"hidden": []}, r"hidden is \[\]"),
+        ("mlp", {"normalize": -1.0}, "normalize is -1.0; expected"),
+        ("resnet18", {"norm": "layer"}, "unknown norm layer 'layer'"),
+        ("resnet18", {"stem": "tiny"}, "unknown stem 'tiny'; expected 'small', 'large' or None"),
+        ("resnet-small", {"widths": [12]}, r"widths are \[12\]; expected positive multiples of 8"),
+        ("resnet-small", {"widths": []}, r"widths are \[\]"),
+        ("resnet-small", {"norm": "batch"}, "unknown norm layer 'batch'; expected one of none, group"),
+        ("resnet-small", {"depth": 3}, "unknown option 'depth' for model 'resnet-small'; expected some of widths, activation, norm"),
+        ("vit", {"patch": 3}, "patch is 3; expected a number that divides both sides of images of 8 x 8 pixels"),
+        ("vit", {"patch": 16}, r"vit takes images \(C, H, W\) of at least 16 x 16; digits has inputs of shape \(1, 8, 8\)"),
+        ("vit", {"dim": 10}, "dim is 10 and heads 3; expected a dim that heads divides"),
+        ("vit", {"depth": 0}, "depth is 0; expected at least 1"),
+    ],
+)
+def test_bad_options(digits, name: str, options: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        models.build(name, digits, **options)
+
+
+@pytest.mark.parametrize("name", ["cnn", "resnet-small", "resnet18", "vit"])
+def test_image_models_refuse_vectors(toy, name: str) -> None:
+    with pytest.raises(ValueError, match=name + r" takes images .* three-modes has inputs of shape \(2,\)"):
+        models.build(name, toy)

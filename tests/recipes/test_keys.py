@@ -1,0 +1,96 @@
+"""What a recipe may say: the options are those of the functions that take them, and each slip is refused by the name of its key."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from pagkit import attacks, data, evaluation, models, targets
+from pagkit.attacks.autoattack import perturb
+from pagkit.diffusion import DDPM
+from pagkit.recipe import KEYS, Recipe
+from pagkit.recipes import keys
+from pagkit.training import SCHEDULES
+from pagkit.training.loop import OPTIMIZERS
+
+RUN = {"progress", "generator", "batch_size"}  # how something is run, which no recipe says
+
+
+def options(*functions: Callable[..., Any]) -> dict[str, Any]:
+    """The keyword-only arguments of some functions, with their defaults."""
+    found: dict[str, Any] = {}
+    for function in functions:
+        found |= {p.name: p.default for p in inspect.signature(function).parameters.values() if p.kind is p.KEYWORD_ONLY}
+    return {name: default for name, default in found.items() if name not in RUN}
+
+
+CASES = [
+    *((f"model {name}", keys.MODELS[name], build, set()) for name, build in models.BUILDERS.items()),
+    *((f"target {name}", keys.TARGETS[name], make, {"seed", "ddpm"}) for name, make in targets.TARGETS.items()),
+    ("pgd", keys.ATTACKS["pgd"], (attacks.pgd, evaluation.robust_accuracy), {"offsets"}),
+    ("autoattack", keys.ATTACKS["autoattack"], perturb, set()),
+    ("checklist", keys.CHECKLIST, evaluation.checklist, {"norm", "eps", "examples"}),
+    ("data", keys.DATA, data.load, set()),
+]
+
+
+@pytest.mark.parametrize(("listed", "functions", "apart"), [case[1:] for case in CASES], ids=[case[0] for case in CASES])
+def test_the_options_are_those_of_the_functions(listed: dict[str, keys.Key], functions: Any, apart: set[str]) -> None:
+    taken = options(*(functions if isinstance(functions, tuple) else (functions,)))
+    assert set(listed) - apart == set(taken) - apart
+    for name in set(listed) & set(taken):
+        default = keys.REQUIRED if taken[name] is inspect.Parameter.empty else taken[name]
+        assert listed[name].default == default or (name, default) == ("seed", 0), name
+
+
+def test_every_model_target_schedule_and_optimizer_is_listed() -> None:
+    assert set(keys.MODELS) == {*models.BUILDERS, "ddpm"} and set(keys.TARGETS) == set(targets.TARGETS)
+    assert KEYS["schedule"].choices == tuple(SCHEDULES) and KEYS["optimizer"].choices == tuple(OPTIMIZERS)
+    network = options(DDPM.fit)
+    assert {name: key.default for name, key in keys.MODELS["ddpm"].items()} == {name: network[name] for name in keys.MODELS["ddpm"]}
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("epochs=abc", "epochs is 'abc'; expected int, at least 1"),
+        ("epochs=2.0", "epochs is 2.0; expected int"),
+        ("epochs=true", "epochs is True; expected int"),
+        ("lr=1e-3", "lr is '1e-3'; expected float, above 0; YAML reads 1.0e-3 as a number"),
+        ("lr=.nan", "lr is nan; expected float, above 0"),
+        ("weight=.inf", "weight is inf; expected float, at least 0"),
+        ("ramp=0.3", "ramp is 0.3; expected tuple"),
+        ("ramp=[0.6, 0.3]", r"ramp is \(0.6, 0.3\); expected two shares"),
+        ("ramp=[0, 0.5, 1]", "ramp is .*expected two shares"),
+        ("ramp=[a, b]", "ramp is .* expected tuple"),
+        ("metrics=3", "metrics is 3; expected dict"),
+        ("metrics={pgd-l2-0.5: {steps: 0}}", "metrics.pgd-l2-0.5.steps is 0; expected int, at least 1"),
+        ("metrics={pgd-l2-0.5: 3}", "metrics.pgd-l2-0.5 is 3; expected a mapping"),
+        ("metrics={pgd-l2-inf: {}}", "unknown metric 'pgd-l2-inf'"),
+        ("metrics={pgd-l2-0.5: {target: nxt}}", "metrics.pgd-l2-0.5.target is 'nxt'; expected one of next"),
+        ("metrics={autoattack-l2-1: {queries: 0}}", "metrics.autoattack-l2-1.queries is 0"),
+        ("alignment={class_mean: {scale: -1}}", "alignment.class_mean.scale is -1; expected float, above 0"),
+        ("alignment={three_images: {}}", "unknown target in alignment 'three_images'; expected one of one_image"),
+        ("alignment={score_based: {ddpm: digits-ddpm}}", "alignment.score_based has no t"),
+        ("alignment={score_based: {ddpm: digits-ddpm, t: 1000}}", "alignment.score_based.t is 1000; expected int, at least 0, at most 999"),
+        ("checklist={norm: l2}", "checklist has no eps"),
+        ("checklist={norm: l2, eps: 0}", "checklist.eps is 0; expected float, above 0"),
+        ("target_options={per_class: 0}", "target_options.per_class is 0"),
+        ("model_options={width: 0}", "model_options.width is 0; expected int, at least 1"),
+        ("model_options={activation: tanh}", "model_options.activation is 'tanh'; expected one of relu, silu, gelu"),
+        ("model=resnet50", "unknown model 'resnet50'; expected one of mlp"),
+        ("data.size=0", "data.size is 0; expected int | None, at least 1"),
+        ("data={sized: 3}", "unknown option 'sized' of data; expected some of root, seed"),
+    ],
+)
+def test_a_slip_is_refused_by_the_name_of_its_key(setting: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message) as refused:
+        Recipe.load(f"digits-pag-nn+{setting}")
+    assert str(refused.value).startswith("recipe 'digits-pag-nn+") and str(refused.value).count(";") <= 3
+
+
+def test_the_docstring_explains_every_key() -> None:
+    assert all(f"\n        {name}: " in Recipe.__doc__ for name in KEYS)

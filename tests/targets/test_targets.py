@@ -1,0 +1,191 @@
+"""Gradient targets: each against its definition, on the toy and on images."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from pagkit import targets
+from pagkit.data import Task
+from pagkit.diffusion import DDPM
+from pagkit.exact import ToyDiffusion
+from pagkit.losses import cosine
+from pagkit.targets import heuristics, scores
+from tests.helpers import make_task
+
+
+@pytest.fixture(scope="module")
+def few(digits: Task) -> Task:
+    return replace(digits, train=digits.train.first(80), test=digits.test.first(20))
+
+
+@pytest.fixture(scope="module")
+def ddpm(few: Task) -> DDPM:
+    return DDPM.fit(few, epochs=2, widths=(8, 16), progress=False)
+
+
+@pytest.mark.parametrize("name", ["toy", "digits"])
+def test_nearest_neighbor_is_the_nearest_other_example(name: str, request) -> None:
+    task = request.getfixturevalue(name)
+    target, rows = targets.nearest_neighbor(task), torch.arange(0, len(task.train), 29)
+    x = task.train.x[rows]
+    k = len(task.classes)
+    directions = target(rows, x, torch.arange(k).expand(len(rows), k))
+    flat = task.train.x.flatten(1).double()
+    for i, row in enumerate(rows.tolist()):
+        for c in range(k):
+            distance = (flat - flat[row]).norm(dim=1)
+            distance[(task.train.y != c) | (torch.arange(len(flat)) == row)] = torch.inf
+            assert directions[i, c].norm().item() == pytest.approx(distance.min().item(), rel=1e-4, abs=1e-6)
+
+
+def test_nearest_neighbor_of_unknown_points_and_of_a_limited_pool(digits) -> None:
+    target = targets.nearest_neighbor(digits, per_class=3)
+    first = [(digits.train.y == c).nonzero().flatten()[:3] for c in range(10)]
+    x = digits.test.x[:5]
+    r = target(torch.full((5,), -1), x, torch.tensor([[7, 2]] * 5)) + x[:, None]
+    for i in range(5):
+        for j, c in enumerate((7, 2)):
+            pool = digits.train.x[first[c]]
+            best = pool[(pool - x[i]).flatten(1).norm(dim=1).argmin()]
+            assert torch.allclose(r[i, j], best, atol=1e-6)
+    known = torch.tensor([first[7][0].item(), -1])
+    mixed = target(known, digits.train.x[[known[0].item(), 0]], torch.tensor([[7], [7]]))
+    assert mixed[0].abs().sum() > 0, "an example is not its own neighbour"
+
+
+@pytest.mark.parametrize("name", ["toy", "digits"])
+def test_nearest_neighbor_in_chunks_is_the_same_and_ties_go_to_the_first(name: str, request, monkeypatch: pytest.MonkeyPatch) -> None:
+    task = request.getfixturevalue(name)
+    rows, classes = torch.arange(len(task.train)), torch.arange(len(task.classes)).expand(len(task.train), -1)
+    whole = targets.nearest_neighbor(task)(rows, task.train.x, classes)
+    monkeypatch.setattr(heuristics, "DISTANCES", 100 * len(rows))
+    assert torch.equal(targets.nearest_neighbor(task)(rows, task.train.x, classes), whole)
+    x = task.train.x.flatten(1).double()
+    distance = torch.cdist(x, x, compute_mode="donot_use_mm_for_euclid_dist").fill_diagonal_(torch.inf)
+    first = torch.stack([distance.where(task.train.y == c, torch.inf).argmin(1) for c in range(len(task.classes))], dim=1)
+    assert torch.equal(whole, task.train.x[first] - task.train.x[:, None])
+
+
+def test_one_image_and_class_mean(digits) -> None:
+    x, classes = digits.test.x[:4], torch.tensor([[1, 9]] * 4)
+    index = torch.full((4,), -1)
+    r = targets.one_image(digits, generator=torch.Generator().manual_seed(2))(index, x, classes) + x[:, None]
+    for j, c in enumerate((1, 9)):
+        same = (digits.train.x[digits.train.y == c] - r[0, j]).flatten(1).abs().amax(1) < 1e-6
+        assert same.any() and torch.allclose(r[:, j], r[:1, j].expand(4, 1, 8, 8), atol=1e-6)
+    assert torch.equal(targets.one_image(digits)(index, x, classes), targets.one_image(digits)(index, x, classes))
+    mean = digits.train.x[digits.train.y == 9].mean(0)
+    scaled = targets.class_mean(digits, scale=2.0)(index, x, classes)
+    assert torch.allclose(scaled[:, 1], 2 * mean - x, atol=1e-6)
+
+
+def test_build_knows_names_and_options(digits) -> None:
+    assert targets.build("class_mean", digits, scale=2.0).name == "class_mean"
+    x = (torch.tensor([-1]), digits.test.x[:1], torch.tensor([[4]]))
+    assert torch.equal(targets.build("one_image", digits, seed=0)(*x), targets.one_image(digits)(*x))
+    for name, options, message in (
+        ("two_images", {}, "unknown gradient target 'two_images'; expected one of one_image, class_mean, nearest_neighbor"),
+        ("class_mean", {"seed": 1}, "unknown option 'seed' of gradient target 'class_mean'; expected some of scale"),
+        ("class_mean", {"scale": 0}, "scale is 0; expected float, above 0"),
+        ("nearest_neighbor", {"per_class": 0}, "per_class is 0; expected int . None, at least 1"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            targets.build(name, digits, **options)
+
+
+def test_missing_and_lonely_classes() -> None:
+    task = make_task(torch.randn(5, 2), torch.tensor([0, 0, 1, 1, 1]), 3)
+    for make in (targets.one_image, targets.class_mean, targets.nearest_neighbor):
+        with pytest.raises(ValueError, match="class '2' has no training examples"):
+            make(task)
+    with pytest.raises(ValueError, match="class '1' has 1 candidate; expected at least 2"):
+        targets.nearest_neighbor(make_task(torch.randn(3, 2), torch.tensor([0, 0, 1]), 2))
+
+
+def test_shapes_that_do_not_fit(digits) -> None:
+    with pytest.raises(ValueError, match=r"shapes \(3,\), \(2, 1, 8, 8\), \(2, 1\)"):
+        targets.class_mean(digits)(torch.zeros(3), digits.test.x[:2], torch.zeros(2, 1, dtype=torch.int64))
+
+
+@pytest.mark.parametrize("draws", [1, 3])
+def test_score_based_is_the_difference_of_two_scores(few, ddpm, draws: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scores, "ROWS", 32)
+    target = targets.score_based(few, ddpm, t=200, draws=draws, generator=torch.Generator().manual_seed(5))
+    rows, generator, found = torch.arange(80), torch.Generator().manual_seed(5), []
+    torch.randint(2**62, (), generator=generator)
+    for chunk in rows.split(32):
+        expected = torch.zeros(len(chunk), 10, 1, 8, 8)
+        for _ in range(draws):
+            x_t = ddpm.noised(few.train.x[chunk], 200, generator=generator)
+            expected += torch.stack([ddpm.score(x_t, 200, c) - ddpm.score(x_t, 200) for c in range(10)], dim=1) / draws
+        found.append(expected)
+    directions = target(rows, few.train.x, torch.arange(10).expand(80, 10))
+    error = 1 - cosine(directions, torch.cat(found))
+    assert error.max() < 1e-3 and error.mean() < 2e-4
+    assert (directions.flatten(2).abs().amax(2) == 127).all()
+
+
+def test_score_based_of_some_classes_and_of_unknown_points(few, ddpm) -> None:
+    target, classes = targets.score_based(few, ddpm, t=200), torch.arange(10).expand(4, 10)
+    x, unknown = few.test.x[:4], torch.full((4,), -1)
+    new = target(unknown, x, classes)
+    assert torch.equal(new, target(unknown, x, classes)) and new.dtype == x.dtype
+    assert torch.equal(new[:, [7, 2]], target(unknown, x, torch.tensor([[7, 2]] * 4)))
+    known = target(torch.arange(4), few.train.x[:4], classes)
+    mixed = target(torch.tensor([0, -1, 2, -1]), torch.stack([few.train.x[0], x[0], few.train.x[2], x[1]]), classes)
+    assert torch.equal(mixed[[0, 2]], known[[0, 2]]) and torch.equal(mixed[[1, 3]], new[:2])
+    state = torch.get_rng_state()
+    again = targets.score_based(few, ddpm, t=200)(torch.arange(4), few.train.x[:4], classes)
+    assert torch.equal(again, known) and torch.equal(torch.get_rng_state(), state)
+
+
+def test_score_based_on_the_toy_points_along_the_line_towards_the_class(toy) -> None:
+    """Modes differ along the line only, so g(x, c) lies on it; p(0 | x_t) g(x, 0) + p(1 | x_t) g(x, 1) = 0, so the two are opposite."""
+    target = targets.score_based(toy, ToyDiffusion(toy), t=100)
+    directions = target(torch.arange(600), toy.train.x, torch.arange(2).expand(600, 2))
+    line = torch.tensor([1.0, 2.0]).expand(600, 2, 2)
+    assert (cosine(directions, line).abs() > 0.9999).all()
+    assert (cosine(directions[:, :1], directions[:, 1:]) < -0.9999).all()
+    outermost = toy.train.x[:, 0] < -40  # class 0; the only way to class 1 is up the line
+    assert outermost.sum() == 100 and (directions[outermost, 1] > 0).all()
+
+
+def test_score_based_refuses_other_tasks(toy, few, ddpm) -> None:
+    fewer = replace(few, classes=few.classes[:7])
+    for task, model, options, message in (
+        (fewer, ddpm, {}, r"knows 10 classes of inputs \(1, 8, 8\); expected the 7 classes and inputs \(1, 8, 8\) of digits"),
+        (toy, ddpm, {}, r"expected the 2 classes and inputs \(2,\) of three-modes"),
+        (few, ToyDiffusion(toy), {}, r"knows 2 classes of inputs \(2,\)"),
+        (few, ddpm, {"t": 1000}, r"t is 1000; expected a noise level in \[0, 1000\)"),
+        (few, ddpm, {"draws": 0}, "draws is 0; expected at least 1"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            targets.score_based(task, model, **{"t": 200, **options})
+
+
+def test_directions_in_a_file_are_the_same_and_made_once(tmp_path: Path, digits) -> None:
+    task = replace(digits, train=digits.train.first(40))
+    ddpm = DDPM(task.shape, 10, task.bounds, widths=(8,))
+    index, classes = torch.tensor([3, 39, -1, 0]), torch.tensor([[1, 2], [9, 0], [4, 5], [7, 7]])
+    asked = index, task.train.x[index], classes
+    plain = targets.score_based(task, ddpm, t=200, progress=False)(*asked)
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(scores, "_int8", lambda found: (_ for _ in ()).throw(KeyboardInterrupt))
+        targets.score_based(task, ddpm, t=200, folder=tmp_path, progress=False)(*asked)
+    assert list(tmp_path.iterdir()) == []
+    assert torch.equal(targets.score_based(task, ddpm, t=200, folder=tmp_path, progress=False)(*asked), plain)
+    (path,) = tmp_path.iterdir()
+    assert path.name.startswith("directions-") and path.stat().st_size == 40 * 10 * 64
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(scores, "difference", lambda *_: 1 / 0)
+        kept = targets.score_based(task, ddpm, t=200, folder=tmp_path, progress=False)
+        assert torch.equal(kept(*(value[:2] for value in asked)), plain[:2]), "read, not made"
+    targets.score_based(task, ddpm, t=201, folder=tmp_path, progress=False)(*asked)
+    assert len(list(tmp_path.iterdir())) == 2, "another noise level, another file"
+    path.write_bytes(b"cut")
+    with pytest.raises(ValueError, match="has 3 bytes; expected 25600; delete it"):
+        targets.score_based(task, ddpm, t=200, folder=tmp_path, progress=False)(*asked)

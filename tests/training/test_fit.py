@@ -1,0 +1,262 @@
+"""Training: reproducible, stops on a loss that is not finite, augmentation commutes with directions, recipes checked."""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from pagkit import losses, models, targets, training
+from pagkit.data import Split, augment
+from pagkit.training import Recipe, TrainingDiverged, fit, loop
+from tests.helpers import Fragile, make_task
+
+
+def short(name: str, **changes: object) -> Recipe:
+    return Recipe.load(name, **{"epochs": 3, **changes})
+
+
+@pytest.mark.parametrize("name", ["three-modes-standard", "three-modes-pag-nn", "digits-adversarial-l2"])
+def test_same_seed_same_weights(name: str, toy, digits) -> None:
+    recipe = short(name, epochs=2)
+    task = toy if recipe.task == "three-modes" else replace(digits, train=digits.train.first(200))
+    states, global_state = [], torch.get_rng_state()
+    for seed in (1, 1, 2):
+        model = models.build(recipe.model, task, seed=0, **recipe.model_options)
+        fit(model, task, short(name, epochs=2, seed=seed), progress=False)
+        states.append(model.state_dict())
+    assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
+    assert any(not torch.equal(states[0][key], states[2][key]) for key in states[0])
+    assert torch.equal(torch.get_rng_state(), global_state)
+
+
+def test_history_mode_and_gradients(toy) -> None:
+    recipe = short("three-modes-pag-nn", epochs=4, ramp=[0.5, 1.0], schedule="cosine")
+    model = models.build("mlp", toy).eval()
+    history = fit(model, toy, recipe, progress=False)
+    assert not model.training and all(p.grad is None for p in model.parameters())
+    assert len(history.total) == len(history.lr) == 4 and history.seconds > 0
+    assert history.weight[:2] == [0, 0] and 0 < history.weight[2] < history.weight[3] < 5
+    assert history.lr == sorted(history.lr, reverse=True)
+    assert history.cross_entropy[-1] < history.cross_entropy[0]
+
+
+def test_training_reduces_loss_and_pag_raises_alignment(toy) -> None:
+    recipe = short("three-modes-pag-nn", epochs=15, weight=1.0, model_options={"hidden": [32], "normalize": 40.0})
+    model = models.build("mlp", toy, **recipe.model_options)
+    history = fit(model, toy, recipe, progress=False)
+    assert history.alignment[-1] > history.alignment[0] + 0.05
+
+
+def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_weights(toy) -> None:
+    recipe = short("three-modes-standard", epochs=5, batch_size=100)  # 6 steps an epoch
+    reference, model = Fragile(10**6), Fragile(6 + 6 + 2)
+    model.layer.load_state_dict(reference.layer.state_dict())
+    fit(reference, toy, short("three-modes-standard", epochs=2, batch_size=100), progress=False)
+    with pytest.raises(TrainingDiverged, match=r"the loss became nan at step 15 \(epoch 3\); .* those of the end of epoch 2"):
+        fit(model, toy, recipe, progress=False)
+    assert torch.equal(model.layer.weight, reference.layer.weight)
+
+
+def test_diverging_at_once_keeps_the_initial_weights(toy) -> None:
+    model = models.build("mlp", toy)
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    with pytest.raises(TrainingDiverged, match="the initial ones"):
+        fit(model, toy, short("three-modes-standard", optimizer="sgd", lr=1e30), progress=False)
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+
+
+@pytest.mark.parametrize(("crop", "flip"), [(0, True), (2, False), (2, True)])
+def test_augmentation_commutes_with_directions(digits, crop: int, flip: bool) -> None:
+    """The direction of the moved image is the moved direction: aug(r) - aug(x) = aug(r - x)."""
+    rows, classes = torch.arange(30), torch.arange(10).expand(30, 10)
+    x = digits.train.x[:30]
+    directions = targets.nearest_neighbor(digits)(rows, x, classes)
+    r = directions + x[:, None]
+    how = {"crop": crop, "flip": flip}
+    moved_x, moved = augment(x, directions, **how, generator=torch.Generator().manual_seed(1))
+    _, moved_r = augment(x, r, **how, generator=torch.Generator().manual_seed(1))
+    alone, _ = augment(x, None, **how, generator=torch.Generator().manual_seed(1))
+    assert torch.allclose(moved_r - moved_x[:, None], moved, atol=1e-6)
+    assert torch.equal(alone, moved_x) and not torch.equal(moved_x, x)
+
+
+def test_augmentation_shifts_and_flips() -> None:
+    x = torch.zeros(500, 1, 5, 5)
+    x[:, :, 2, 1] = 1
+    moved, _ = augment(x, None, crop=1, flip=True, generator=torch.Generator().manual_seed(0))
+    assert (moved.flatten(1).sum(1) == 1).all()
+    places = moved.mean(0)[0].nonzero()
+    assert places.min(0).values.tolist() == [1, 0] and places.max(0).values.tolist() == [3, 4]
+
+
+def test_bad_tasks(toy) -> None:
+    model = models.build("mlp", toy)
+    empty = make_task(torch.zeros(0, 2), torch.zeros(0, dtype=torch.int64), 2)
+    with pytest.raises(ValueError, match="training split of made is empty"):
+        fit(model, empty, short("three-modes-standard"), progress=False)
+    with pytest.raises(ValueError, match=r"crop and flip need images .* shape \(2,\)"):
+        fit(model, toy, short("three-modes-standard", crop=1), progress=False)
+    with pytest.raises(ValueError, match="x has 3 rows and y has 2"):
+        Split(torch.zeros(3, 2), torch.zeros(2, dtype=torch.int64))
+
+
+def test_every_recipe_loads_and_describes_itself() -> None:
+    for name in training.recipe_names():
+        recipe = Recipe.load(name)
+        assert recipe.name == name and recipe.description
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("task: digits\nmodel: cnn\nmethod: standard\nepochs: 1\nlr: 0.1\nlamda: 2", "unknown key 'lamda'; expected some of name, task"),
+        ("task: digits\nmodel: cnn\nmethod: standard\nepochs: 1", "key 'lr' is missing"),
+        ("task: digits\nmodel: cnn\nmethod: magic\nepochs: 1\nlr: 0.1", "method is 'magic'; expected one of standard"),
+        ("task: digits\nmodel: cnn\nmethod: standard\nepochs: 0\nlr: 0.1", "epochs is 0; expected int, at least 1"),
+        ("task: digits\nmodel: cnn\nmethod: standard\nepochs: 1\nlr: -0.1", "lr is -0.1; expected float, above 0"),
+        ("task: digits\nmodel: cnn\nmethod: pag\nepochs: 1\nlr: 0.1", "method is 'pag' with target None"),
+        ("task: digits\nmodel: cnn\nmethod: standard\nepochs: 1\nlr: 0.1\nramp: [0.6, 0.3]", r"ramp is \(0.6, 0.3\)"),
+        ("task: digits\nmodel: cnn\nmethod: standard\nepochs: ten\nlr: 0.1", "epochs is 'ten'; expected int"),
+        ("- a\n- b", "holds list; expected a mapping"),
+        ("a: [", "is not valid YAML"),
+    ],
+)
+def test_bad_recipes(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "mine.yaml").write_text(text)
+    with pytest.raises(ValueError, match=message):
+        Recipe.load(tmp_path / "mine.yaml")
+
+
+def test_a_name_carries_settings() -> None:
+    recipe = Recipe.load("digits-pag-nn+weight=0.125+model_options.activation=relu+ramp=[0, 0.5]")
+    assert recipe.name == "digits-pag-nn+weight=0.125+model_options.activation=relu+ramp=[0, 0.5]"
+    assert (recipe.weight, recipe.model_options["activation"], recipe.ramp) == (0.125, "relu", (0, 0.5))
+    plain = Recipe.load("digits-pag-nn")
+    assert plain.name == "digits-pag-nn" and plain.weight != 0.125
+    assert replace(plain, name=recipe.name, weight=0.125, ramp=(0, 0.5), model_options=recipe.model_options) == recipe
+    longer = Recipe.load("digits-pag-nn+metrics.pgd-l2-0.5.steps=100+weight=1")
+    assert longer.metrics == {**plain.metrics, "pgd-l2-0.5": {**plain.metrics["pgd-l2-0.5"], "steps": 100}} and longer.weight == 1
+    with pytest.raises(ValueError, match="unknown key 'lamda'"):
+        Recipe.load("digits-pag-nn+lamda=1")
+    with pytest.raises(ValueError, match="is not valid YAML"):
+        Recipe.load("digits-pag-nn+ramp=[")
+    with pytest.raises(ValueError, match=r"setting 'lr.x=1' asks for an option inside lr, which is 0.002; expected one that holds"):
+        Recipe.load("digits-pag-nn+lr.x=1")
+
+
+def test_pag_adversarial_takes_cross_entropy_on_attacked_inputs(digits) -> None:
+    """At weight 0 it is adversarial training, weight for weight; at a positive one it is not, and the alignment is reported."""
+    task = replace(digits, train=digits.train.first(200))
+    how = {"epochs": 2, "model_options": {"width": 8}, "eps": 1.0, "ramp": [0.0, 0.0]}
+    nets = {}
+    for name, recipe in {
+        "adversarial": Recipe.load("digits-adversarial-l2", **how),
+        "weight 0": Recipe.load("digits-pag-nn", method="pag-adversarial", **how, weight=0),
+        "weight 1": Recipe.load("digits-pag-nn", method="pag-adversarial", **how, weight=1),
+    }.items():
+        recipe = replace(recipe, batch_size=64, lr=0.002, optimizer="adamw", schedule="one-cycle", weight_decay=0.0)
+        nets[name] = models.build("cnn", task, width=8, seed=1)
+        history = fit(nets[name], task, recipe, progress=False)
+        assert (history.alignment[-1] == history.alignment[-1]) == (name == "weight 1")
+    states = {name: net.state_dict() for name, net in nets.items()}
+    assert all(torch.equal(value, states["weight 0"][key]) for key, value in states["adversarial"].items())
+    assert not all(torch.equal(value, states["weight 1"][key]) for key, value in states["adversarial"].items())
+
+
+@pytest.mark.parametrize("name", ["digits-standard+crop=1+flip=true", "digits-adversarial-l2", "digits-pag-nn-adversarial"])
+def test_accumulated_steps_are_the_same(name: str, digits) -> None:
+    task, states = replace(digits, train=digits.train.first(150)), []
+    for parts in (1, 3, 100):  # of 128 examples, and of 22: some parts are empty
+        recipe = short(name, epochs=1, batch_size=128, optimizer="sgd", lr=0.05, accumulate=parts, steps=2)
+        model = models.build("cnn", task, width=4)
+        history = fit(model, task, recipe, progress=False)
+        states.append((model.state_dict(), history.total))
+    for state, total in states[1:]:
+        assert total == pytest.approx(states[0][1], rel=1e-5)
+        assert all(torch.allclose(value, state[key], rtol=0, atol=1e-6) for key, value in states[0][0].items())
+
+
+@pytest.mark.parametrize("change", ["precision=bf16", "channels_last=true", "compile=true"])
+@pytest.mark.parametrize("name", ["digits-pag-nn-adversarial", "digits-standard"])
+def test_faster_steps_come_near_the_plain_ones(name: str, change: str, digits) -> None:
+    if change.startswith("compile") and not os.environ.get("PAGKIT_TEST_COMPILE"):
+        pytest.skip("minutes of a compiler's time; PAGKIT_TEST_COMPILE=1 runs it")
+    task, nets = replace(digits, train=digits.train.first(96)), []
+    for setting in ("seed=0", change):
+        recipe = Recipe.load(f"{name}+{setting}", epochs=1, batch_size=48, optimizer="sgd", lr=0.05, ramp=[0.0, 0.0], steps=2)
+        model = models.build("cnn", task, width=4)
+        fit(model, task, recipe, progress=False)
+        assert all(value.is_contiguous() and value.dtype == torch.float32 for value in model.state_dict().values())
+        nets.append(torch.cat([value.flatten() for value in model.parameters()]))
+    away = (nets[1] - nets[0]).norm() / nets[0].norm()
+    assert away < (1e-2 if change == "precision=bf16" else 1e-5) and (away > 0 or change != "precision=bf16")
+
+
+def test_alignment_stays_in_float32_under_autocast(digits) -> None:
+    model, x, y = models.build("cnn", digits, width=4), digits.train.x[:8], digits.train.y[:8]
+    classes = torch.arange(10).expand(8, 10)
+    directions = targets.class_mean(digits)(torch.arange(8), x, classes)
+    plain = losses.pag_loss(model, x, y, directions, classes, weight=1.0, attacked=x)
+    with torch.autocast("cpu", torch.bfloat16):
+        mixed = losses.pag_loss(model, x, y, directions, classes, weight=1.0, attacked=x)
+    assert torch.equal(plain.alignment, mixed.alignment) and not torch.equal(plain.cross_entropy, mixed.cross_entropy)
+
+
+def test_compile_with_a_target_refuses_batch_norm(digits) -> None:
+    with pytest.raises(ValueError, match="compile with a target needs a model without BatchNorm"):
+        fit(models.build("resnet18", digits), digits, Recipe.load("digits-pag-nn+compile=true"), progress=False)
+
+
+def test_a_line_and_a_log_entry_an_epoch(toy, tmp_path: Path, monkeypatch) -> None:
+    lines, logged = [], []
+
+    class Writer:
+        def __init__(self, folder: str, purge_step: int) -> None:
+            logged.append((Path(folder), purge_step))
+
+        def __enter__(self) -> Writer:
+            return self
+
+        def __exit__(self, *_: object) -> None:
+            logged.append("closed")
+
+        def add_scalar(self, name: str, value: float, step: int) -> None:
+            logged.append((name, step))
+
+    monkeypatch.setattr(loop, "_summary_writer", lambda: Writer)
+    fit(
+        models.build("mlp", toy),
+        toy,
+        short("three-modes-standard", epochs=2),
+        run_dir=tmp_path,
+        log=True,
+        tell=lines.append,
+        progress=False,
+    )
+    assert [line.split(", ")[0] for line in lines] == [f"three-modes-standard: epoch {epoch} of 2" for epoch in (1, 2)]
+    assert " total " in lines[1] and "alignment" not in lines[1]
+    assert logged[0] == (tmp_path / "tensorboard", 1) and logged[-1] == "closed"
+    assert ("total", 2) in logged and ("lr", 1) in logged and len(logged) == 10
+    with pytest.raises(ValueError, match="log is True and run_dir is None"):
+        fit(models.build("mlp", toy), toy, short("three-modes-standard"), log=True, progress=False)
+
+
+def test_a_missing_tensorboard_says_how_to_install_it(monkeypatch) -> None:
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    with pytest.raises(ImportError, match="pip install tensorboard"):
+        loop._summary_writer()
+
+
+def test_a_diffusion_recipe_trains_no_classifier(digits) -> None:
+    with pytest.raises(ValueError, match="recipe 'digits-ddpm' trains a diffusion model"):
+        fit(models.build("cnn", digits, width=4), digits, Recipe.load("digits-ddpm"), progress=False)
+
+
+def test_unknown_recipe_lists_the_known() -> None:
+    with pytest.raises(ValueError, match="unknown recipe 'nope'; expected a .yaml file or one of .*three-modes-standard"):
+        Recipe.load("nope")
