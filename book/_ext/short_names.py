@@ -1,4 +1,4 @@
-"""Let docstrings call a thing by the name that is imported, `pagkit.attacks.pgd`, and link to where it is written, `pagkit.attacks.pgd.pgd`."""
+"""Docstrings call a thing by the name that is imported; this links it to where it is written: `attacks.pgd` is `attacks.pgd.pgd`."""
 
 import importlib
 

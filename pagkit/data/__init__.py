@@ -2,7 +2,9 @@
 
 - ``task``: what there is to learn, a :class:`Task` of two :class:`Split`
 - ``datasets``: the data sets by name; a new one is added here
-- ``images``: images on disk, CIFAR and STL as they are fetched, folders of any images
+- ``images``: what a data set on disk is
+- ``downloads``: CIFAR and STL, fetched when they are missing
+- ``folders``: folders of images, as people have them
 - ``augmentation``: crop and flip, of images and of the directions that belong to them
 - ``rows``: arithmetic on the rows of a batch
 - ``files``: files that are whole or not there

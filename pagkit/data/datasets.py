@@ -12,10 +12,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from . import images
+from . import downloads, folders
+from .images import Images, Rows
 from .task import Split, Task
 
-NAMES = ("three-modes", "digits", *images.DOWNLOADS, "folder:<path>")
+NAMES = ("three-modes", "digits", *downloads.DOWNLOADS, "folder:<path>")
 MODES = ((-5, -1, 3), (-3, 1, 5))  # three-modes: mode centres of class 0 and of class 1, in units of 10 along x1
 
 
@@ -44,7 +45,8 @@ def load(
         A :class:`Task`. Images are float32 in [0, 1], shape (C, H, W); the toy has infinite bounds.
 
     Raises:
-        ValueError: unknown name, a count below one, a malformed folder, an unreadable image.
+        ValueError: unknown name, a count below one, a malformed folder, an unreadable image. Of a folder, files that are no images are left
+            out with a warning.
         FileNotFoundError: the folder, or its ``train`` or ``test`` part, is missing.
         ConnectionError: CIFAR or STL is missing or damaged and cannot be downloaded; says which file to put where.
     """
@@ -62,12 +64,12 @@ def load(
         task = _digits(seed)
         train, test = _subset(task.train.y, train_per_class, generator), _subset(task.test.y, test_per_class, generator)
         return replace(task, train=Split(task.train.x[train], task.train.y[train]), test=Split(task.test.x[test], task.test.y[test]))
-    if name in images.DOWNLOADS:
+    if name in downloads.DOWNLOADS:
         where = root or os.environ.get("PAGKIT_DATA") or Path.home() / ".cache" / "pagkit" / "data"
-        files = images.download(name, Path(where).expanduser(), size)
+        files = downloads.download(name, Path(where).expanduser(), size)
     else:
         path = Path(root or ".") / Path(name.removeprefix("folder:")).expanduser()
-        name, files = f"folder:{path.name}", images.folder(path, size)
+        name, files = f"folder:{path.name}", folders.folder(path, size)
     splits = [_read(*pair, generator) for pair in ((files.train, train_per_class), (files.test, test_per_class))]
     shapes = [tuple(split.x.shape[1:]) for split in splits]
     if shapes[0] != shapes[1]:
@@ -103,14 +105,14 @@ def _digits(seed: int) -> Task:
     return Task("digits", tuple("0123456789"), (0.0, 1.0), Split(x_train, y_train), Split(x_test, y_test))
 
 
-def _read(found: images.Images, per_class: int | None, generator: torch.Generator) -> Split:
+def _read(found: Images, per_class: int | None, generator: torch.Generator) -> Split:
     """Bytes to floats in [0, 1], for the rows of the subset only."""
     rows = _subset(found.y, per_class, generator)
     x = found.read(rows).to(torch.float32, memory_format=torch.contiguous_format)
     return Split(x.div_(255), found.y[rows])
 
 
-def _subset(y: Tensor, per_class: int | None, generator: torch.Generator) -> images.Rows:
+def _subset(y: Tensor, per_class: int | None, generator: torch.Generator) -> Rows:
     """The rows of at most ``per_class`` random examples of each class, in their original order; all rows when it is None."""
     if per_class is None:
         return slice(None)
