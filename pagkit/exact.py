@@ -28,6 +28,7 @@ import torch
 from torch import Tensor, nn
 
 from .data import MODES, Task
+from .data.defaults import plain_defaults
 from .models import Normalize
 
 STEPS = 1000  # noise levels of the DDPM
@@ -46,6 +47,7 @@ class Pieces:
     high: Tensor  # (P,)
 
 
+@plain_defaults()
 def radius(model: nn.Module, x: Tensor) -> Tensor:
     """Exact L2 distance of each row of x to the decision boundary of ``model``.
 
@@ -70,6 +72,7 @@ def radius(model: nn.Module, x: Tensor) -> Tensor:
     return torch.linalg.vector_norm(offset - t[..., None] * pieces.direction, dim=-1).amin(1)
 
 
+@plain_defaults()
 def boundary(model: nn.Module, box: tuple[float, float, float, float]) -> Tensor:
     """The decision boundary inside ``box = (x1_low, x1_high, x2_low, x2_high)``.
 
@@ -101,6 +104,7 @@ def alpha_bar(t: int) -> float:
     return ALPHA_BAR[t].item()
 
 
+@plain_defaults()
 def score(task: Task, x: Tensor, t: int, y: Tensor | int | None = None) -> Tensor:
     """Gradient of ``log p_t(x | y)``, or of ``log p_t(x)`` without a y, for the three-modes toy at noise level t.
 

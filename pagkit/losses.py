@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .data.rows import unit
-from .models import log_odds
+from .models import log_odds, logits_of
 
 GRADIENTS = ("log_prob", "logit")
 
@@ -68,7 +68,7 @@ def pag_loss(
     if of not in GRADIENTS:
         raise ValueError(f"of is {of!r}; expected one of {', '.join(GRADIENTS)}")
     if weight == 0:
-        cross_entropy = F.cross_entropy(model(x if attacked is None else attacked), y)
+        cross_entropy = F.cross_entropy(logits_of(model, x if attacked is None else attacked, finite=False), y)
         return PAGLoss(cross_entropy, cross_entropy, torch.full_like(cross_entropy, torch.nan))
     if directions.shape != (expected := x.shape[:1] + classes.shape[1:] + x.shape[1:]):
         raise ValueError(f"directions have shape {tuple(directions.shape)}; expected {tuple(expected)}")
@@ -117,7 +117,7 @@ def input_gradients(
         raise ValueError(f"classes have shape {tuple(classes.shape)}; expected ({len(x)}, k)")
     with torch.enable_grad():
         x = x.detach().requires_grad_()
-        logits = model(x)
+        logits = logits_of(model, x, finite=False)
         if classes.min() < 0 or classes.max() >= logits.shape[1]:
             raise ValueError(f"classes range over [{classes.min()}, {classes.max()}]; expected values in [0, {logits.shape[1]})")
         outputs = []

@@ -74,7 +74,7 @@ def test_alignment_and_checklist_are_written_and_read_back(quick: Path, tmp_path
     assert cli.main(["run", str(quick), "--out", str(tmp_path / "out")]) == 0
     result = results.load(tmp_path / "out" / "result.json")
     assert -1 <= result.alignment["nearest_neighbor"] <= 1
-    assert len(result.checklist.checks) == 9 and result.checklist.caption == "gradient masking, l2 eps 15"
+    assert len(result.checklist.checks) == 10 and result.checklist.caption == "gradient masking, l2 eps 15"
     assert "transfer" in result.checklist.checks[4].figure and "of 30" in result.checklist.checks[3].figure
     assert str(result.checklist) in capsys.readouterr().out
     results.save(tmp_path / "again.json", result)

@@ -11,16 +11,20 @@ import logging
 import math
 import random
 import sys
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from ..data import Split, progress_bar
-from ..models import batches, mode
+from ..data.defaults import plain_defaults
+from ..data.rows import finite
+from ..models import batches, differentiable, logits_of, ordinary
 from . import checks
 from .threat import Threat
 
@@ -36,6 +40,7 @@ def perturb(
     queries: int = 5000,
     seed: int = 0,
     progress: bool = True,
+    batch_size: int | None = None,
 ) -> Tensor:
     """AutoAttack's worst case for each row of ``split``.
 
@@ -56,6 +61,10 @@ def perturb(
         queries: that Square may make for each row; AutoAttack's 5000 unless a quick look is all that is wanted.
         seed: of all that is random.
         progress: show a bar, once it has taken two seconds.
+        batch_size: rows at a time, see :func:`pagkit.models.batching.batches`.
+
+    What AutoAttack warns of (a model that draws random numbers, one that gives probabilities, gradients that are zero) is passed on as
+    a RuntimeWarning. A gradient's entries that are nan or infinite move nothing.
 
     Returns:
         x_adv (N, *shape) on ``split.x``'s device, inside the ball and the bounds; a row that no attack breaks comes back
@@ -63,9 +72,9 @@ def perturb(
 
     Raises:
         ImportError: pyautoattack is missing; says what to install.
-        TypeError: x is not float32 or y not int64.
-        ValueError: no rows, no queries, x outside the bounds, labels out of range, an unknown attack, or one that this number of
-            classes or shape of input rules out.
+        TypeError: x is not float32 or y not int64; the model gives something else than logits.
+        ValueError: logits that are nan or infinite, no rows, no queries, x outside the bounds, labels out of range, an unknown
+            attack, or one that this number of classes or shape of input rules out.
     """
     attack = package()
     checks.batch(split.x, split.y, threat.bounds)
@@ -74,32 +83,63 @@ def perturb(
     if queries < 1:
         raise ValueError(f"queries is {queries}; expected at least 1")
     low, width = _box(split.x, threat)
-    shape = tuple(split.x.shape[1:])
     moved = []
     with _undisturbed(model):
-        for _, x, y in progress_bar(list(batches(model, split)), "AutoAttack", "batch", show=progress):
-            with torch.no_grad():
-                classes = model(x[:1]).shape[-1]
-            if y.min() < 0 or y.max() >= classes:
-                raise ValueError(f"labels range over [{y.min()}, {y.max()}]; expected values in [0, {classes})")
-            adversary = attack.AutoAttack(
-                lambda z: model(low + width * z.view(len(z), *shape)),
-                norm={"linf": "Linf", "l2": "L2"}[threat.norm],
-                eps=threat.eps / width,
-                version="custom",
-                attacks=_plan(attacks, classes, shape),
-                seed=seed,
-                device=x.device,
-            )
-            adversary.verbose, adversary.square.n_queries = False, queries
-            adversary.apgd.n_restarts = adversary.fab.n_restarts = 1 if classes >= 4 else 5
-            adversary.apgd_targeted.n_target_classes = adversary.fab.n_target_classes = min(9, classes - 1)
+        for _, *part in progress_bar(list(batches(model, split, batch_size)), "AutoAttack", "batch", show=progress):
+            x, y = ordinary(*part)
+            classes = checks.labels(logits_of(model, x), y)
+            adversary = _adversary(attack, model, x, threat, low, width, classes, attacks, queries, seed)
             if threat.eps > 0:
-                boxed = ((x - low) / width).reshape(len(x), *(shape if len(shape) == 3 else (-1, 1, 1)))
+                shape = x.shape[1:] if x.ndim == 4 else (-1, 1, 1)
+                boxed = ((x - low) / width).reshape(len(x), *shape).contiguous()
                 broken, _ = adversary.run_standard_evaluation(boxed, y, batch_size=len(x))
-                x = threat.project(low + width * broken.view_as(x), x)
+                broken = low + width * broken.reshape(x.shape)
+                x = threat.project(torch.where(broken.isfinite(), broken, x), x)
             moved.append(x.to(split.x.device))
     return torch.cat(moved)
+
+
+def _adversary(
+    package: ModuleType,
+    model: nn.Module,
+    x: Tensor,
+    threat: Threat,
+    low: float,
+    width: float,
+    classes: int,
+    attacks: Sequence[str] | None,
+    queries: int,
+    seed: int,
+) -> Any:
+    """pyautoattack's own object, for inputs like x in a box that [0, 1] stands for."""
+    shape = x.shape[1:]
+    adversary = package.AutoAttack(
+        lambda z: logits_of(model, _Finite.apply(low + width * z.reshape(len(z), *shape))),
+        norm={"linf": "Linf", "l2": "L2"}[threat.norm],
+        eps=threat.eps / width,
+        version="custom",
+        attacks=_plan(attacks, classes, tuple(shape)),
+        seed=seed,
+        device=x.device,
+    )
+    square = adversary.square.perturb  # which fails where each row has a tie of its label with another class, and so is broken already
+    adversary.square.perturb = lambda z, y: square(z, y) if (adversary.square.margin_and_loss(z, y)[0] > 0).any() else z
+    adversary.verbose, adversary.square.n_queries = False, queries
+    adversary.apgd.n_restarts = adversary.fab.n_restarts = 1 if classes >= 4 else 5
+    adversary.apgd_targeted.n_target_classes = adversary.fab.n_target_classes = min(9, classes - 1)
+    return adversary
+
+
+class _Finite(torch.autograd.Function):
+    """The input itself; entries of its gradient that are nan or infinite are 0."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        return finite(gradient)[0]
 
 
 def is_image(shape: Sequence[int]) -> bool:
@@ -144,27 +184,40 @@ def _plan(attacks: Sequence[str] | None, classes: int, shape: tuple[int, ...]) -
     return list(attacks)
 
 
+class _Said(logging.Handler):
+    """Collects what pyautoattack warns of."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.messages: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.messages.append(record.getMessage().partition(" See flags_doc")[0])
+
+
 @contextmanager
 def _undisturbed(model: nn.Module) -> Iterator[None]:
-    """Eval mode and silence inside; on leaving, whatever pyautoattack or the model changed is as before.
+    """Eval mode and silence inside; on leaving, whatever pyautoattack or the model changed is as before, and its warnings are passed on.
 
     FAB calls ``backward``, which would fill parameter gradients: parameters are frozen meanwhile. A check for dynamic
     defences sets the trace function to None, which would switch off a debugger or a coverage tool.
     """
-    logger = logging.getLogger("auto-attack")
+    logger, said = logging.getLogger("auto-attack"), _Said()
     free = [p for p in model.parameters() if p.requires_grad]
-    disabled, trace, numpy_state, python_state = logger.disabled, sys.gettrace(), np.random.get_state(), random.getstate()  # noqa: NPY002
+    before, trace, numpy_state, python_state = vars(logger).copy(), sys.gettrace(), np.random.get_state(), random.getstate()  # noqa: NPY002
     devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else []
-    with mode(model, training=False), torch.random.fork_rng(devices=devices):
+    with plain_defaults(), differentiable(model), torch.random.fork_rng(devices=devices):
         try:
-            logger.disabled = True
+            logger.disabled, logger.propagate, logger.handlers, logger.level = False, False, [said], logging.WARNING
             for p in free:
                 p.requires_grad_(False)
             yield
         finally:
-            logger.disabled = disabled
+            vars(logger).update(before)
             for p in free:
                 p.requires_grad_(True)
             sys.settrace(trace)
             np.random.set_state(numpy_state)  # noqa: NPY002
             random.setstate(python_state)
+    for message in dict.fromkeys(said.messages):
+        warnings.warn(f"AutoAttack says: {message}", RuntimeWarning, stacklevel=4)

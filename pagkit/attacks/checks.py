@@ -20,44 +20,38 @@ def batch(x: Tensor, y: Tensor, bounds: tuple[float, float]) -> None:
         raise ValueError("the batch is empty; expected at least one row")
     low, high = x.min().item(), x.max().item()
     if not (math.isfinite(low) and math.isfinite(high) and bounds[0] <= low and high <= bounds[1]):
-        found = f"x ranges over [{low:g}, {high:g}]"
+        found = f"x ranges over [{low}, {high}]"
         raise ValueError(f"{found}; expected finite values inside {bounds}. Normalise inside the model, not before it")
 
 
-def settings(steps: int, step_size: float | None, restarts: int, random_start: bool, keep: str, eps: float) -> None:
+def settings(steps: int, step_size: float | None, restarts: int, keep: str, eps: float) -> None:
     """Refuse settings of :func:`pagkit.attacks.pgd` that it cannot mean."""
     if steps < 1:
         raise ValueError(f"steps is {steps}; expected at least 1")
     if restarts < 1:
         raise ValueError(f"restarts is {restarts}; expected at least 1")
-    if restarts > 1 and not random_start:
-        raise ValueError(f"restarts is {restarts} with random_start=False or with offsets; every restart would be the same")
     if step_size is not None and not (step_size > 0 or eps == 0):
         raise ValueError(f"step_size is {step_size}; expected a positive number")
     if keep not in ("worst", "last"):
         raise ValueError(f"keep is {keep!r}; expected 'worst' or 'last'")
 
 
-def count_classes(logits: Tensor, y: Tensor) -> int:
-    """The number of classes C of logits (N, C); refuses another shape, and labels out of range."""
-    if logits.ndim != 2 or len(logits) != len(y):
-        raise ValueError(f"the model gave logits of shape {tuple(logits.shape)}; expected ({len(y)}, classes)")
+def labels(logits: Tensor, y: Tensor, what: str = "labels") -> int:
+    """The number of classes C of logits (N, C); refuses labels, or targets, out of range."""
     classes = logits.shape[1]
     if y.min() < 0 or y.max() >= classes:
-        raise ValueError(f"labels range over [{y.min()}, {y.max()}]; expected values in [0, {classes})")
+        raise ValueError(f"{what} range over [{y.min()}, {y.max()}]; expected values in [0, {classes})")
     return classes
 
 
-def goal(target: Tensor | int | None, y: Tensor, classes: int) -> Tensor | None:
-    """The class that each row is to be taken for (N,), or None of an untargeted attack; refuses targets that cannot be meant."""
+def goal(target: Tensor | int | None, y: Tensor) -> Tensor:
+    """The class that each row is to be taken for (N,), or its own of an untargeted attack; refuses targets that cannot be meant."""
     if target is None:
-        return None
+        return y
     goal = torch.as_tensor(target, device=y.device)
     if goal.dtype != torch.int64 or goal.shape not in (torch.Size([]), y.shape):
         raise ValueError(f"target has dtype {goal.dtype} and shape {tuple(goal.shape)}; expected int64, a class or ({len(y)},)")
     goal = goal.expand_as(y)
-    if goal.min() < 0 or goal.max() >= classes:
-        raise ValueError(f"targets range over [{goal.min()}, {goal.max()}]; expected values in [0, {classes})")
     if (goal == y).all():
         raise ValueError("target equals the true label on every row; a targeted attack needs another class")
     return goal

@@ -13,14 +13,15 @@ model is so sure that ``1 - p_c`` rounds to zero, the left side is lost and the 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+import warnings
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
 
-from ..data.rows import per_row
-from ..models import log_odds, mode
+from ..data.rows import finite, per_row
+from ..models import differentiable, log_odds, logits_of, ordinary
 from . import checks
 from .threat import Threat
 
@@ -31,7 +32,7 @@ def fgsm(model: nn.Module, x: Tensor, y: Tensor, threat: Threat, *, target: Tens
     For ``linf`` this is ``x + eps sign(grad CE)``; for ``l2`` the step is ``eps`` along the gradient.
     Arguments, result and errors as in :func:`pgd`.
     """
-    return pgd(model, x, y, threat, target=target, steps=1, step_size=threat.eps, random_start=False, keep="last")
+    return pgd(model, x, y, threat, target=target, steps=1, step_size=threat.eps, keep="last")
 
 
 def pgd(
@@ -44,7 +45,7 @@ def pgd(
     steps: int = 40,
     step_size: float | None = None,
     restarts: int = 1,
-    random_start: bool = True,
+    random_start: bool = False,
     keep: str = "worst",
     offsets: Tensor | None = None,
     generator: torch.Generator | None = None,
@@ -59,111 +60,144 @@ def pgd(
         target: passing it makes the attack targeted: a class, or one a row (N,). Rows whose target is
             their own label have nothing to gain and come back unchanged.
         steps: gradient steps, at least 1.
-        step_size: length of a step in the threat's norm; default ``2.5 * eps / steps``.
-        restarts: independent random starts, at least 1; the best result of each row is returned.
-        random_start: start at a uniform point of the ball, otherwise at x.
+        step_size: length of each step in the threat's norm. By default it is ``2.5 * eps / steps``, and with ``keep="worst"`` only
+            for the first half of the steps, which walks to the edge of the ball. The second half searches it, with steps that begin
+            at ``eps`` and shrink to nothing: no point passed on the way is lost.
+        restarts: runs, at least 1; the best result of each row is returned. All after the first start at uniform points of the ball.
+        random_start: let the first run start at a uniform point of the ball too, instead of at x, where a single run is stronger.
         keep: ``"worst"`` returns, for each row, the first point that succeeds (x itself included), else
             the one that came nearest; a row that has succeeded leaves the batch, which saves its cost.
             ``"last"`` returns the point after the last step.
-        offsets: start at x plus these (N, *shape), as :meth:`Threat.offsets` draws them, in place of a start of its own.
+        offsets: let the first run start at x plus these (N, *shape), as :meth:`Threat.offsets` draws them.
         generator: source of the random starts; default: a fresh one with seed 0.
 
     Returns:
         x_adv, of x's shape and dtype, inside the ball (to floating-point rounding) and the bounds.
 
+    A gradient's entries that are nan or infinite move nothing; a RuntimeWarning says how many inputs had any.
+
     Raises:
-        TypeError: x is not floating point or y not int64.
-        ValueError: empty or mismatched shapes, x outside the bounds or not finite, labels or targets out
-            of range, a target equal to the label everywhere, steps or restarts below 1, a step size that
-            is not positive, unknown ``keep``.
+        TypeError: x is not floating point or y not int64; the model gives something else than floating-point logits.
+        ValueError: empty or mismatched shapes, x outside the bounds or not finite, labels or targets out of range, a target equal to
+            the label everywhere, steps or restarts below 1, a step size that is not positive, unknown ``keep``; logits of another
+            shape, or any that is nan or infinite.
     """
-    checks.settings(steps, step_size, restarts, random_start and offsets is None, keep, threat.eps)
+    checks.settings(steps, step_size, restarts, keep, threat.eps)
     checks.batch(x, y, threat.bounds)
-    x = x.detach()
-    if generator is None:
-        generator = torch.Generator(x.device).manual_seed(0)
-    step_size = 2.5 * threat.eps / steps if step_size is None else step_size
-    best, best_score = x.clone(), torch.full((2, len(x)), -math.inf, dtype=x.dtype, device=x.device)
-    with _undisturbed(model, generator), torch.enable_grad():
-        with torch.no_grad():
-            logits = model(x)
-        goal = checks.goal(target, y, checks.count_classes(logits, y))
-        if threat.eps == 0:
-            return best
-        if keep == "worst":
-            best_score = _score(logits, y, goal)
-        for _ in range(restarts):
-            if offsets is not None:
-                x_adv = threat.project(x + offsets.to(x), x)
-            else:
-                x_adv = threat.random_start(x, generator) if random_start else x.clone()
-            if keep == "last" and restarts == 1:
-                best = _climb(model, x, y, goal, threat, x_adv, steps, step_size)
-            else:
-                _climb(model, x, y, goal, threat, x_adv, steps, step_size, best, best_score, stop=keep == "worst")
-    return best if goal is None else torch.where(per_row(goal == y, x), x, best)
+    generator = torch.Generator(x.device).manual_seed(0) if generator is None else generator
+    with _undisturbed(model, generator):
+        x, y = ordinary(x.detach(), y)
+        goal = checks.goal(target, y)
+        best = _Best(x, y, goal, targeted=target is not None, all_points=keep == "worst")
+        sizes = _step_sizes(threat.eps, steps, keep) if step_size is None else [step_size] * steps
+        for start, moves in _runs(x, threat, sizes, restarts, random_start, offsets, keep, generator):
+            end = _climb(model, best, threat, start, moves, look=keep == "worst" or restarts > 1 or not moves)
+        if best.broken.any():
+            what = f"{int(best.broken.sum())} of {len(x)} inputs had gradients with entries that are nan or infinite"
+            warnings.warn(f"{what}; these moved nothing", RuntimeWarning, stacklevel=2)
+        found = end if keep == "last" and restarts == 1 else best.point
+        return found if target is None else torch.where(per_row(goal == y, x), x, found)
 
 
-def _climb(
-    model: nn.Module,
+def _step_sizes(eps: float, steps: int, keep: str) -> list[float]:
+    """The default: see ``step_size`` of :func:`pgd`."""
+    walk = [2.5 * eps / steps] * steps
+    if keep == "last":
+        return walk
+    half = (steps + 1) // 2
+    return walk[:half] + [2 * eps * (1 - step / steps) for step in range(half, steps)]
+
+
+def _runs(
     x: Tensor,
-    y: Tensor,
-    goal: Tensor | None,
     threat: Threat,
-    x_adv: Tensor,
-    steps: int,
-    step_size: float,
-    best: Tensor | None = None,
-    best_score: Tensor | None = None,
-    stop: bool = False,
-) -> Tensor:
-    """The steps of one start x_adv, which are taken in place; gives the point after the last one.
+    sizes: list[float],
+    restarts: int,
+    random_start: bool,
+    offsets: Tensor | None,
+    keep: str,
+    generator: torch.Generator,
+) -> Iterator[tuple[Tensor, list[float]]]:
+    """Where each run begins, and the lengths of its steps."""
+    if threat.eps == 0 or (keep == "worst" and (random_start or offsets is not None)):
+        yield x.clone(), []  # x itself counts too
+    if threat.eps == 0:
+        return
+    if offsets is not None:
+        yield threat.project(x + offsets.to(x), x), sizes
+    elif not random_start:
+        yield x.clone(), sizes
+    for _ in range(restarts - (offsets is not None or not random_start)):
+        yield threat.random_start(x, generator), sizes
 
-    Better points go to ``best`` with their ``best_score``: all on the way with ``stop``, where rows that have succeeded leave the batch;
-    otherwise the last one only.
+
+class _Best:
+    """The best point of each row so far, and how far it has come.
+
+    Attributes:
+        x, y, goal: the batch; the goal is the class to be taken for, or the label that is to be left.
+        point: (N, *shape), x at first.
+        score: (2, N), the verdict (0: found as y; 1: as another class; 2: as the goal) and the log-odds that the attack climbs.
+        broken: rows whose gradient had an entry that is nan or infinite.
     """
-    rows = torch.arange(len(x), device=x.device)
-    for step in range(steps + 1):
-        if stop:
-            rows = rows[best_score[0, rows] < (1 if goal is None else 2)]
-        if len(rows) == 0 or (step == steps and best is None):
+
+    def __init__(self, x: Tensor, y: Tensor, goal: Tensor, *, targeted: bool, all_points: bool) -> None:
+        self.x, self.y, self.goal, self.targeted, self.all_points = x, y, goal, targeted, all_points
+        self.point, self.broken = x.clone(), torch.zeros(len(x), dtype=torch.bool, device=x.device)
+        dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
+        self.score = torch.full((2, len(x)), -math.inf, dtype=dtype, device=x.device)
+
+    def unbroken(self, rows: Tensor) -> Tensor:
+        """Those of the rows for which the attack has not succeeded."""
+        return rows[self.score[0, rows] < (2 if self.targeted else 1)]
+
+    def climbed(self, logits: Tensor, rows: Tensor) -> Tensor:
+        """What the attack climbs: the log-odds of the goal, or those against the label."""
+        odds = log_odds(logits, self.goal[rows])
+        return odds if self.targeted else -odds
+
+    def offer(self, points: Tensor, logits: Tensor, climbed: Tensor, rows: Tensor) -> None:
+        """Keep the points that are better: first by verdict, then by what is climbed."""
+        guess = logits.argmax(1)
+        verdict = ((guess != self.y[rows]) * (1 + (guess == self.goal[rows]))).to(climbed.dtype)
+        old = self.score[:, rows]
+        better = (verdict > old[0]) | ((verdict == old[0]) & (climbed > old[1]))
+        self.point[rows[better]] = points[better]
+        self.score[:, rows[better]] = torch.stack([verdict[better], climbed[better]])
+
+
+def _climb(model: nn.Module, best: _Best, threat: Threat, x_adv: Tensor, sizes: Sequence[float], *, look: bool) -> Tensor:
+    """One run from x_adv, which is moved in place and returned; ``look`` at the last point too."""
+    rows = torch.arange(len(best.x), device=best.x.device)
+    for step, size in enumerate([*sizes, None]):
+        if best.all_points:
+            rows = best.unbroken(rows)
+        if len(rows) == 0 or (size is None and not look):
             break
-        z = x_adv[rows].requires_grad_(step < steps)
-        logits = model(z).to(x.dtype)  # also where the model computes in bfloat16
-        if stop or step == steps:
-            score = _score(logits.detach(), y[rows], None if goal is None else goal[rows])
-            better = _beats(score, best_score[:, rows])
-            best[rows[better]], best_score[:, rows[better]] = z.detach()[better], score[:, better]
-        if step < steps:
-            ascend = -log_odds(logits, y[rows]) if goal is None else log_odds(logits, goal[rows])
-            (gradient,) = torch.autograd.grad(ascend.sum(), z)
-            x_adv[rows] = threat.project(threat.step(z.detach(), gradient, step_size), x[rows])
+        z = x_adv[rows].requires_grad_(size is not None)
+        logits = logits_of(model, z)
+        if step == 0:
+            checks.labels(logits, best.y[rows])
+            checks.labels(logits, best.goal[rows], "targets")
+        climbed = best.climbed(logits, rows)
+        if best.all_points or size is None:
+            best.offer(z.detach(), logits.detach(), climbed.detach(), rows)
+        if size is not None:
+            (gradient,) = torch.autograd.grad(climbed.sum(), z)
+            gradient, broken = finite(gradient)
+            if broken is not None:
+                best.broken[rows[broken]] = True
+            x_adv[rows] = threat.project(threat.step(z.detach(), gradient, size), best.x[rows])
     return x_adv
-
-
-def _score(logits: Tensor, y: Tensor, goal: Tensor | None) -> Tensor:
-    """How far the attack has come, (2, N): first the verdict, then the log-odds that it climbs.
-
-    Verdict: 1 if misclassified; targeted, 2 if classified as the target.
-    """
-    guess = logits.argmax(1)
-    verdict, climbed = (guess != y).to(logits.dtype), -log_odds(logits, y)
-    if goal is not None:
-        verdict, climbed = verdict + ((guess == goal) & (goal != y)), log_odds(logits, goal)
-    return torch.stack([verdict, climbed])
-
-
-def _beats(score: Tensor, other: Tensor) -> Tensor:
-    return (score[0] > other[0]) | ((score[0] == other[0]) & (score[1] > other[1]))
 
 
 @contextmanager
 def _undisturbed(model: nn.Module, generator: torch.Generator) -> Iterator[None]:
-    """Eval mode inside; modes and global random state as before on leaving.
+    """Eval mode and gradients inside; modes and global random state as before on leaving.
 
     A model with randomness of its own draws from a state that ``generator`` seeds.
     """
     devices = range(torch.cuda.device_count())  # manual_seed reseeds them all
-    with mode(model, training=False), torch.random.fork_rng(devices=devices):
+    with differentiable(model), torch.random.fork_rng(devices=devices):
         torch.manual_seed(int(torch.randint(2**62, (), generator=generator, device=generator.device)))
         yield

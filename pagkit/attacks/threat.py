@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..data.rows import per_row, unit
+from ..data.rows import finite, per_row, unit
 
 NORMS = ("l2", "linf")
 
@@ -19,11 +19,12 @@ class Threat:
 
     Attributes:
         norm: ``"l2"`` or ``"linf"``.
-        eps: radius of the ball, in the units of x (for images, where pixels lie in [0, 1]); 0 allows nothing.
+        eps: radius of the ball, in the units of x (for images, where pixels lie in [0, 1]); 0 allows nothing, and what is beyond
+            the diagonal of the bounds allows no more than the diagonal does.
         bounds: lowest and highest value of an input; ``(-inf, inf)`` for none.
 
     Raises:
-        ValueError: unknown norm, negative or not finite eps, bounds out of order.
+        ValueError: unknown norm, negative or not finite eps, bounds out of order; eps above 1e15 where the bounds leave room for it.
     """
 
     norm: str
@@ -37,6 +38,8 @@ class Threat:
             raise ValueError(f"eps is {self.eps}; expected a finite number >= 0")
         if not self.bounds[0] < self.bounds[1]:
             raise ValueError(f"bounds are {self.bounds}; expected (low, high) with low < high")
+        if min(self.eps, self.bounds[1] - self.bounds[0]) > 1e15:
+            raise ValueError(f"eps is {self.eps} inside bounds {self.bounds}; expected at most 1e15, as squares of longer vectors overflow")
 
     def random_start(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """A uniform point of the ball around each row of x (N, *shape), clipped to the bounds.
@@ -55,18 +58,27 @@ class Threat:
             noise = unit(noise.flatten(1)).view_as(noise)
             u = torch.rand(len(x), generator=generator, dtype=x.dtype, device=device)
             noise = noise * per_row(u ** (1 / x[0].numel()), x)
-        return self.eps * noise
+        return self._at_most_across(self.eps, x) * noise
 
     def step(self, x: Tensor, gradient: Tensor, size: float) -> Tensor:
-        """Move ``size`` along the steepest ascent direction of this norm. A zero gradient takes no step."""
+        """Move ``size`` along the steepest ascent direction of this norm.
+
+        A zero gradient takes no step, and an entry that is nan or infinite moves nothing.
+        """
+        gradient, size = finite(gradient)[0], self._at_most_across(size, x)
         return x + size * (gradient.sign() if self.norm == "linf" else unit(gradient.flatten(1)).view_as(x))
 
     def project(self, x_adv: Tensor, x: Tensor) -> Tensor:
         """The nearest point to x_adv in the ball around x, then in the bounds (which keeps it in the ball)."""
-        delta = x_adv - x
+        delta, eps = x_adv - x, self._at_most_across(self.eps, x)
         if self.norm == "linf":
-            delta = delta.clamp(-self.eps, self.eps)
+            delta = delta.clamp(-eps, eps)
         else:
             norm = torch.linalg.vector_norm(delta.flatten(1), dim=1)
-            delta = delta * per_row((self.eps / norm.clamp_min(1e-30)).clamp_max(1.0), x)
+            delta = delta * per_row((eps / norm.clamp_min(1e-30)).clamp_max(1.0), x)
         return (x + delta).clamp(*self.bounds)
+
+    def _at_most_across(self, size: float, x: Tensor) -> float:
+        """``size``, or the diagonal of the bounds in this norm where that is shorter."""
+        side = self.bounds[1] - self.bounds[0]
+        return min(size, side * math.sqrt(x.shape[1:].numel()) if self.norm == "l2" else side)

@@ -6,6 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from .defaults import plain_defaults
+
 
 def augment(
     x: Tensor, directions: Tensor | None, *, crop: int, flip: bool, generator: torch.Generator
@@ -18,6 +20,7 @@ def augment(
     return move(x, directions, **moves(len(x), crop=crop, flip=flip, generator=generator), crop=crop)
 
 
+@plain_defaults()
 def moves(rows: int, *, crop: int, flip: bool, generator: torch.Generator) -> dict[str, Tensor]:
     """What :func:`augment` draws for so many images: which are flipped, (B,), and where each one's corner comes to lie, (B, 2)."""
     drawn = {"flipped": torch.rand(rows, generator=generator) < 0.5} if flip else {}

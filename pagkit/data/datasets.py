@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from . import downloads, folders
+from .defaults import plain_defaults
 from .images import Images, Rows
 from .task import Split, Task
 
@@ -20,6 +21,7 @@ NAMES = ("three-modes", "digits", *downloads.DOWNLOADS, "folder:<path>")
 MODES = ((-5, -1, 3), (-3, 1, 5))  # three-modes: mode centres of class 0 and of class 1, in units of 10 along x1
 
 
+@plain_defaults()
 def load(
     name: str,
     *,

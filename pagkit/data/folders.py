@@ -58,7 +58,8 @@ def folder(path: Path, size: int | None = None) -> Files:
             left_out += others
     if left_out:
         what = f"{len(left_out)} file{'s were' if left_out[1:] else ' was'} left out under {path}, such as {left_out[0].relative_to(path)}"
-        warnings.warn(f"{what}: not images ({', '.join(IMAGE_SUFFIXES)}) in the folder of a class", stacklevel=3)
+        # the caller of data.load, past its context manager, is the fourth frame
+        warnings.warn(f"{what}: not images ({', '.join(IMAGE_SUFFIXES)}) in the folder of a class", stacklevel=4)
     every = progress_bar([file for part in names for found in images[part] for file in found], f"look at {path.name}", "image")
     grey = all(_is_grey(file) for file in every)
     return Files(classes, *(_on_disk(path / part, images[part], grey, size) for part in names))

@@ -11,6 +11,14 @@ def per_row(value: Tensor, x: Tensor) -> Tensor:
     return value.view(-1, *[1] * (x.ndim - 1))
 
 
+def finite(gradient: Tensor) -> tuple[Tensor, Tensor | None]:
+    """A gradient (N, ...) with zero for each entry that is nan or infinite, and which rows had one, bool (N,); None where none had."""
+    whole = gradient.isfinite()
+    if whole.all():
+        return gradient, None
+    return torch.where(whole, gradient, 0), (~whole).flatten(1).any(1)
+
+
 def unit(v: Tensor) -> Tensor:
     """v divided by its L2 norm along the last axis; zeros stay zeros, and tiny vectors keep their direction.
 

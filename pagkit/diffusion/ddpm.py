@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..data import Task
+from ..data.defaults import plain_defaults
 from ..exact import ALPHA_BAR, STEPS
 from ..recipe import Recipe
 from ..recipes import keys
@@ -74,6 +75,7 @@ class DDPM(Denoiser):
         return ddpm
 
 
+@plain_defaults()
 def build(recipe: Recipe, task: Task) -> DDPM:
     """The untrained model of a recipe of method ``"ddpm"``; its ``model_options`` are widths and patch of the network, drop and ema of
     :func:`train`. The global random state is left as found.
@@ -89,6 +91,7 @@ def build(recipe: Recipe, task: Task) -> DDPM:
         return DDPM(task.shape, len(task.classes), task.bounds, **network)
 
 
+@plain_defaults()
 def train(
     ddpm: DDPM, task: Task, recipe: Recipe, *, tell: Callable[[str], None] | None = None, progress: bool = True, **keep: Any
 ) -> History:

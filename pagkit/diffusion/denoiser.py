@@ -27,6 +27,7 @@ from diffusers import DDPMScheduler, UNet2DModel
 from torch import Tensor
 from torch.nn import functional as F
 
+from ..data.defaults import plain_defaults
 from ..exact import BETAS, STEPS, alpha_bar
 from ..models import load_weights, save_weights
 
@@ -104,12 +105,14 @@ class Denoiser:
         low, high = self.bounds
         return (low + (z + 1) / 2 * (high - low)).clamp(low, high)
 
+    @plain_defaults()
     def noised(self, x: Tensor, t: int, *, generator: torch.Generator) -> Tensor:
         """x_t in model space (N, *shape) for images x inside the bounds. Errors as in :meth:`encode` and :meth:`score`."""
         a, z = alpha_bar(t), self.encode(x)
         noise = torch.randn(z.shape, generator=generator, device=generator.device).to(z)
         return math.sqrt(a) * z + math.sqrt(1 - a) * noise
 
+    @plain_defaults()
     @torch.no_grad()
     def score(self, x_t: Tensor, t: int, y: Tensor | int | None = None) -> Tensor:
         """The model's ``grad log p_t(x_t | y)``, or ``grad log p_t(x_t)`` without a y, in model space.
@@ -129,6 +132,7 @@ class Denoiser:
         self._check_shape(x_t)
         return (-self.guess(x_t, torch.tensor(t), self._labels(y, len(x_t))) / math.sqrt(1 - a)).to(x_t)
 
+    @plain_defaults()
     @torch.no_grad()
     def sample(self, labels: Tensor | int, *, guidance: float = 1.0, steps: int = 50, generator: torch.Generator | None = None) -> Tensor:
         """Draw images: start from noise and undo it step by step (Ho et al., algorithm 2, on ``steps`` of the 1000 levels).

@@ -8,19 +8,28 @@ import torch
 from torch import Tensor, nn
 
 from .. import attacks
-from ..attacks import Threat
+from ..attacks import Threat, checks
 from ..data import Split, progress_bar
-from ..models import batches, mode
+from ..models import batches, logits_of, mode
 
 
-def correct(model: nn.Module, split: Split) -> Tensor:
-    """Which rows are classified correctly in eval mode, bool (N,) on the CPU.
+def logits(model: nn.Module, split: Split, *, batch_size: int | None = None) -> Tensor:
+    """What ``model`` says of each row in eval mode, (N, C) on the CPU.
 
     Raises:
-        ValueError: an empty split.
+        TypeError, ValueError: an empty split, a batch size below 1, labels out of range, or what :func:`pagkit.models.logits_of` refuses.
     """
+    found = []
     with torch.no_grad(), mode(model, training=False):
-        return torch.cat([(model(x).argmax(1) == y).cpu() for _, x, y in batches(model, split)])
+        for _, x, y in batches(model, split, batch_size):
+            found.append(logits_of(model, x).cpu())
+            checks.labels(found[-1], y)
+    return torch.cat(found)
+
+
+def correct(model: nn.Module, split: Split, *, batch_size: int | None = None) -> Tensor:
+    """Which rows are classified correctly in eval mode, bool (N,) on the CPU. Arguments and errors as of :func:`logits`."""
+    return logits(model, split, batch_size=batch_size).argmax(1) == split.y.cpu()
 
 
 def attacked(
@@ -31,6 +40,7 @@ def attacked(
     target: Tensor | int | None = None,
     progress: bool = True,
     generator: torch.Generator | None = None,
+    batch_size: int | None = None,
     **options: Any,
 ) -> Split:
     """``split`` after :func:`pagkit.attacks.pgd`, batch by batch: x moved, y as it was.
@@ -39,9 +49,9 @@ def attacked(
     """
     generator = generator or torch.Generator().manual_seed(0)
     moved = []
-    for rows, x, y in progress_bar(list(batches(model, split)), "attack", "batch", show=progress):
+    for rows, x, y in progress_bar(list(batches(model, split, batch_size)), "attack", "batch", show=progress):
         goal = target[rows].to(x.device) if isinstance(target, Tensor) and target.ndim else target
-        if goal is None or not (torch.as_tensor(goal) == y).all():
+        if goal is None or not (torch.as_tensor(goal, device=y.device) == y).all():
             x = attacks.pgd(model, x, y, threat, target=goal, generator=generator, **options)
         elif len(y) == len(split):
             raise ValueError("target equals the true label on every row; a targeted attack needs another class")

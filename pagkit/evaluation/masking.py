@@ -1,4 +1,20 @@
-"""Is a low attack success robustness, or a gradient that leads nowhere? Nine checks for gradient masking."""
+"""Is a low attack success robustness, or a gradient that leads nowhere? Ten checks for gradient masking.
+
+1. One step (FGSM) breaks nothing that PGD spares.
+2. More steps and restarts break nothing more.
+3. Accuracy falls with eps, each radius attacked afresh, and ends at chance or below.
+4. With eps the diagonal of the box (of the data, for infinite bounds), PGD leaves nothing.
+5. Attacks that see no gradient of the model find nothing: Square with ``queries`` queries (AutoAttack's has 5000), and PGD
+   on ``surrogate``. Not run for want of both.
+6. Ten random points of the ball find nothing.
+7. PGD on the logits times 0.01 and times 100 finds nothing. A scale-free loss such as DLR gives the same gradient direction
+   at every scale, so running it twice compares a thing with itself. The log-odds that PGD climbs
+   (:func:`pagkit.models.log_odds`) are scale-free at both ends only: times 100 they are the margin to the best other
+   class, times 0.01 to the mean of the others. If either end finds more, the loss was in the way.
+8. The gradient of the log-odds at x is nowhere zero. (That of cross-entropy vanishes for every confident model.)
+9. All attacks together, the worst case of each example, leave about as many as PGD does.
+10. The gradient at x is finite everywhere. Entries that are nan or infinite move nothing, so an attack is blind there.
+"""
 
 from __future__ import annotations
 
@@ -14,8 +30,9 @@ from torch import Tensor, nn
 from ..attacks import Threat
 from ..attacks.autoattack import is_image, perturb
 from ..data import Split
-from ..models import batches, log_odds, mode
-from .attacked import attacked, correct
+from ..data.rows import finite
+from ..models import batches, differentiable, log_odds, logits_of, ordinary
+from .attacked import attacked, correct, logits
 from .intervals import Score
 from .tables import Table
 
@@ -66,26 +83,13 @@ def checklist(
     queries: int = 1000,
     seed: int = 0,
     progress: bool = True,
+    batch_size: int | None = None,
 ) -> Checklist:
     """The signs of gradient masking that Athalye, Carlini & Wagner (2018) and Carlini et al. (2019) list, each tested.
 
     "White-box" below is PGD with ``steps`` steps, and after it PGD with 2.5 times as many and five restarts. Every other attack
     tries what that one spares. If it breaks more than 2 % of all examples (rounded up), its row fails: it found what the
-    gradient hid.
-
-    1. One step (FGSM) breaks nothing that PGD spares.
-    2. More steps and restarts break nothing more.
-    3. Accuracy falls with eps, each radius attacked afresh, and ends at chance or below.
-    4. With eps the diagonal of the box (of the data, for infinite bounds), PGD leaves nothing.
-    5. Attacks that see no gradient of the model find nothing: Square with ``queries`` queries (AutoAttack's has 5000), and PGD
-       on ``surrogate``. Not run for want of both.
-    6. Ten random points of the ball find nothing.
-    7. PGD on the logits times 0.01 and times 100 finds nothing. A scale-free loss such as DLR gives the same gradient direction
-       at every scale, so running it twice compares a thing with itself. The log-odds that PGD climbs
-       (:func:`pagkit.models.log_odds`) are scale-free at both ends only: times 100 they are the margin to the best other
-       class, times 0.01 to the mean of the others. If either end finds more, the loss was in the way.
-    8. The gradient of the log-odds at x is nowhere zero. (That of cross-entropy vanishes for every confident model.)
-    9. All attacks together, the worst case of each example, leave about as many as PGD does.
+    gradient hid. The rows are explained at the top of :mod:`pagkit.evaluation.masking`.
 
     A model that fails is not as robust as PGD says. One that passes can still fall to a better attack: report
     :func:`pagkit.evaluation.autoattack` beside it.
@@ -96,26 +100,28 @@ def checklist(
         steps, queries: of PGD and Square.
         seed: of all that is random.
         progress: show bars.
+        batch_size: as in :func:`pagkit.evaluation.accuracy`.
 
     Raises:
-        ValueError: eps is 0, and all errors of :func:`pagkit.attacks.pgd`.
+        TypeError, ValueError: eps is 0, and all errors of :func:`pagkit.attacks.pgd`.
     """
     if threat.eps == 0:
         raise ValueError("eps is 0; expected a positive radius")
     generator, total = torch.Generator().manual_seed(seed), len(split)
 
     def pgd(net: nn.Module, part: Split, within: Threat = threat, **options: Any) -> Tensor:
-        return attacked(net, part, within, progress=progress, generator=generator, **{"steps": steps, **options}).x
+        how = {"progress": progress, "generator": generator, "batch_size": batch_size, "steps": steps}
+        return attacked(net, part, within, **{**how, **options}).x
 
     def spared(held: Tensor, attack: Callable[[Split], Tensor]) -> Tensor:
         """Those of the rows ``held``, bool (N,), that the model gets right after ``attack`` as well."""
         kept, rows = held.clone(), held.nonzero().flatten()
         if len(rows):
             part = Split(split.x[rows], split.y[rows])
-            kept[rows] = correct(model, Split(attack(part), part.y))
+            kept[rows] = correct(model, Split(attack(part), part.y), batch_size=batch_size)
         return kept
 
-    clean = correct(model, split)
+    clean = correct(model, split, batch_size=batch_size)
     plain = spared(clean, lambda s: pgd(model, s))
     white = spared(plain, lambda s: pgd(model, s, steps=5 * steps // 2, restarts=5))
     one_step = spared(plain, lambda s: pgd(model, s, steps=1, step_size=threat.eps, random_start=False, keep="last"))
@@ -124,7 +130,7 @@ def checklist(
     blind: dict[str, Tensor] = {}
     if is_image(split.x.shape[1:]):
         with suppress(ImportError):  # the row says what ran
-            square = {"attacks": ["square"], "queries": queries, "seed": seed, "progress": progress}
+            square = {"attacks": ["square"], "queries": queries, "seed": seed, "progress": progress, "batch_size": batch_size}
             blind["Square"] = spared(white, lambda s: perturb(model, s, threat, **square))
     if surrogate is not None:
         blind["transfer"] = spared(white, lambda s: pgd(surrogate, s, keep="last"))
@@ -133,7 +139,8 @@ def checklist(
         noise = spared(noise, lambda s: threat.random_start(s.x, generator))
     scaled = {f"times {k:g}": spared(white, lambda s, k=k: pgd(_Scaled(model, k), s)) for k in (0.01, 100)}
     by_eps = dict(zip(radii, left, strict=True))
-    rows = _verdicts(plain, white, one_step, noise, blind, scaled, by_eps, _gradient_norms(model, split), total / _classes(model, split))
+    gradients, chance = _gradient_norms(model, split, batch_size), total / logits(model, split.first(2)).shape[1]
+    rows = _verdicts(plain, white, one_step, noise, blind, scaled, by_eps, gradients, chance)
     return Checklist(rows, f"gradient masking, {threat.norm} eps {threat.eps:g}")
 
 
@@ -145,11 +152,11 @@ def _verdicts(
     blind: dict[str, Tensor],
     scaled: dict[str, Tensor],
     by_eps: dict[float, int],
-    norms: Tensor,
+    gradients: tuple[Tensor, int],
     chance: float,
 ) -> tuple[Check, ...]:
     """The rows of the checklist, from which examples each attack spares, bool (N,), how many are left at each eps, and gradient norms."""
-    total = len(plain)
+    total, (norms, broken) = len(plain), gradients
     slack = math.ceil(SLACK * total)
 
     def extra(base: Tensor, others: dict[str, Tensor]) -> tuple[bool | None, str]:
@@ -174,6 +181,7 @@ def _verdicts(
         _check("other scales of the logits find nothing", *extra(white, scaled)),
         _check("no gradient is zero", zero <= slack, f"median norm {norms.median().item():.2g}, {zero} of {total} zero"),
         _check("the worst case of all is about PGD's", first - worst <= slack, f"PGD {first}, all {Score(worst, total)}"),
+        _check("every gradient is finite", broken == 0, f"{broken} of {total} with an entry that is nan or infinite"),
     )
 
 
@@ -199,18 +207,15 @@ def _diagonal(x: Tensor, threat: Threat) -> float:
     return side * (math.sqrt(x[0].numel()) if threat.norm == "l2" else 1.0)
 
 
-def _classes(model: nn.Module, split: Split) -> int:
-    _, x, _ = next(batches(model, split))
-    with torch.no_grad(), mode(model, training=False):
-        return model(x[:1]).shape[-1]
-
-
-def _gradient_norms(model: nn.Module, split: Split) -> Tensor:
-    """L2 norm of the gradient of the label's log-odds at each x, (N,); NaN where it is not a number."""
-    norms = []
-    with mode(model, training=False), torch.enable_grad():
-        for _, x, y in batches(model, split):
-            x = x.detach().requires_grad_()
-            (gradient,) = torch.autograd.grad(log_odds(model(x), y).sum(), x)
+def _gradient_norms(model: nn.Module, split: Split, batch_size: int | None) -> tuple[Tensor, int]:
+    """L2 norm of the gradient of the label's log-odds at each x, (N,), and of how many an entry was nan or infinite (which counts as 0)."""
+    norms, count = [], 0
+    with differentiable(model):
+        for _, *part in batches(model, split, batch_size):
+            x, y = ordinary(*part)
+            x.requires_grad_()
+            (gradient,) = torch.autograd.grad(log_odds(logits_of(model, x), y).sum(), x)
+            gradient, broken = finite(gradient)
+            count += 0 if broken is None else int(broken.sum())
             norms.append(torch.linalg.vector_norm(gradient.flatten(1), dim=1).cpu())
-    return torch.cat(norms)
+    return torch.cat(norms), count

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import torch
@@ -10,37 +11,54 @@ from torch import nn
 from .. import losses
 from ..attacks import NORMS, Threat
 from ..data import Task
-from ..models import batches, mode
+from ..data.rows import finite
+from ..models import batches, differentiable, refuse_broken
 from ..recipes.keys import split_metric
 from ..targets import GradientTarget
 from .intervals import Score
 from .robustness import accuracy, autoattack, exact_accuracy, robust_accuracy
 
 
-def alignment(model: nn.Module, task: Task, target: GradientTarget, *, split: str = "test", of: str = "log_prob") -> float:
+def alignment(
+    model: nn.Module,
+    task: Task,
+    target: GradientTarget,
+    *,
+    split: str = "test",
+    of: str = "log_prob",
+    batch_size: int | None = None,
+) -> float:
     """Mean cosine between the model's input gradients and ``target``'s directions, over all classes.
 
     Args:
         split: ``"test"`` or ``"train"`` of the task.
         of: as in :func:`pagkit.losses.pag_loss`.
+        batch_size: as in :func:`accuracy`.
 
     Raises:
-        ValueError: unknown or empty split.
+        TypeError, ValueError: an unknown or empty split, and what :func:`pagkit.models.logits_of` refuses.
     """
     if split not in ("train", "test"):
         raise ValueError(f"split is {split!r}; expected 'train' or 'test'")
     part = task.train if split == "train" else task.test
     total = 0.0
-    with mode(model, training=False):
-        for rows, x, y in batches(model, part):
+    with differentiable(model):
+        for rows, x, y in batches(model, part, batch_size):
             index = rows if split == "train" else torch.full_like(rows, -1)
             classes = torch.arange(len(task.classes), device=x.device).expand(len(y), -1)
-            gradients, _ = losses.input_gradients(model, x, classes, of=of)
+            gradients, found = losses.input_gradients(model, x, classes, of=of)
+            refuse_broken(found)
+            gradients, broken = finite(gradients)
+            if broken is not None:
+                what = f"{int(broken.sum())} of {len(x)} inputs had gradients with entries that are nan or infinite"
+                warnings.warn(f"{what}; these count as 0", RuntimeWarning, stacklevel=2)
             total += losses.cosine(gradients, target(index, x, classes)).sum().item()
     return total / (len(part) * len(task.classes))
 
 
-def measure(model: nn.Module, task: Task, metric: str, *, progress: bool = True, **options: Any) -> Score:
+def measure(
+    model: nn.Module, task: Task, metric: str, *, progress: bool = True, batch_size: int | None = None, **options: Any
+) -> Score:
     """A metric by name on the test split: ``"clean"``, or attack-norm-eps such as ``"pgd-l2-0.5"`` or ``"exact-l2-15"``.
 
     The attacks are pgd, autoattack, square (AutoAttack's black-box attack alone) and exact.
@@ -55,15 +73,16 @@ def measure(model: nn.Module, task: Task, metric: str, *, progress: bool = True,
     if attack == "samples":
         raise ValueError("metric 'samples' is one of diffusion models; expected 'clean' or an attack")
     if attack == "clean":
-        return accuracy(model, task.test)
+        return accuracy(model, task.test, batch_size=batch_size)
     if attack == "exact":
-        return exact_accuracy(model, task.test, eps)
+        return exact_accuracy(model, task.test, eps, batch_size=batch_size)
+    options |= {"progress": progress, "batch_size": batch_size}
     if attack in ("autoattack", "square"):
         options |= {"attacks": ["square"]} if attack == "square" else {}
-        return autoattack(model, task.test, Threat(norm, eps, task.bounds), progress=progress, **options)
+        return autoattack(model, task.test, Threat(norm, eps, task.bounds), **options)
     if options.get("target") == "next":
         options["target"] = (task.test.y + 1) % len(task.classes)
-    return robust_accuracy(model, task.test, Threat(norm, eps, task.bounds), progress=progress, **options)
+    return robust_accuracy(model, task.test, Threat(norm, eps, task.bounds), **options)
 
 
 def parse_metric(metric: str) -> tuple[str, str, float]:

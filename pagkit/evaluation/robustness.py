@@ -13,18 +13,23 @@ from .. import exact
 from ..attacks import Threat
 from ..attacks.autoattack import perturb
 from ..data import Split
-from ..models import batches, mode
-from .attacked import attacked, correct
+from .attacked import attacked, correct, logits
 from .intervals import Score
 
 
-def accuracy(model: nn.Module, split: Split) -> Score:
+def accuracy(model: nn.Module, split: Split, *, batch_size: int | None = None) -> Score:
     """Share of ``split`` that ``model`` classifies correctly, in eval mode.
 
+    Args:
+        model: takes x, gives logits (N, C).
+        split: N examples.
+        batch_size: rows at a time, at least 1; default: 500, or fewer where memory asks for it (:func:`pagkit.models.batching.batch_size`).
+
     Raises:
-        ValueError: an empty split.
+        TypeError: the model gives something else than floating-point logits.
+        ValueError: an empty split, labels out of range, logits of another shape, or any that is nan or infinite.
     """
-    return _count(correct(model, split))
+    return _count(correct(model, split, batch_size=batch_size))
 
 
 def robust_accuracy(
@@ -36,6 +41,7 @@ def robust_accuracy(
     likeliest: int = 0,
     progress: bool = True,
     generator: torch.Generator | None = None,
+    batch_size: int | None = None,
     **options: Any,
 ) -> Score:
     """Share of ``split`` still classified correctly after :func:`pagkit.attacks.pgd`.
@@ -51,6 +57,7 @@ def robust_accuracy(
             first, and another one's region may begin sooner.
         progress: show a bar, once it has taken two seconds.
         generator: source of all random starts; default: a fresh one with seed 0.
+        batch_size: as in :func:`accuracy`.
         options: of :func:`pagkit.attacks.pgd` (steps, step_size, restarts, random_start, keep). For a model that draws random numbers
             take ``keep="last"``: the default rests on the first draw that is fooled, which the next need not confirm.
 
@@ -60,22 +67,32 @@ def robust_accuracy(
     """
     if likeliest and target is not None:
         raise ValueError(f"likeliest is {likeliest} with a target; expected one or the other")
-    options |= {"progress": progress, "generator": generator or torch.Generator().manual_seed(0)}
-    held = correct(model, attacked(model, split, threat, target=target, **options))
-    for goal in _likeliest(model, split, likeliest):
+    options |= {"progress": progress, "generator": generator or torch.Generator().manual_seed(0), "batch_size": batch_size}
+    held = correct(model, attacked(model, split, threat, target=target, **options), batch_size=batch_size)
+    for goal in _likeliest(model, split, likeliest, batch_size):
         if len(rows := held.nonzero().flatten()):
             part = Split(split.x[rows], split.y[rows])
-            held[rows] = correct(model, attacked(model, part, threat, target=goal[rows], **options))
+            held[rows] = correct(model, attacked(model, part, threat, target=goal[rows], **options), batch_size=batch_size)
     return _count(held)
 
 
-def autoattack(model: nn.Module, split: Split, threat: Threat, *, seed: int = 0, progress: bool = True, **options: Any) -> Score:
+def autoattack(
+    model: nn.Module,
+    split: Split,
+    threat: Threat,
+    *,
+    seed: int = 0,
+    progress: bool = True,
+    batch_size: int | None = None,
+    **options: Any,
+) -> Score:
     """Share of ``split`` still classified correctly after AutoAttack (Croce & Hein, 2020).
 
     Needs ``pip install 'pagkit[autoattack]'``. Arguments and errors as in :func:`pagkit.attacks.autoattack.perturb`, which gives the
     attacked inputs themselves and takes the ``options`` attacks and queries.
     """
-    return worst_case(model, split.y, perturb(model, split, threat, seed=seed, progress=progress, **options))
+    options |= {"seed": seed, "progress": progress, "batch_size": batch_size}
+    return worst_case(model, split.y, perturb(model, split, threat, **options), batch_size=batch_size)
 
 
 def robustness_curve(
@@ -87,6 +104,7 @@ def robustness_curve(
     bounds: tuple[float, float] = (0.0, 1.0),
     progress: bool = True,
     generator: torch.Generator | None = None,
+    batch_size: int | None = None,
     **options: Any,
 ) -> list[Score]:
     """Accuracy under :func:`pagkit.attacks.pgd` at each eps, in the order given.
@@ -98,37 +116,45 @@ def robustness_curve(
     Args:
         norm, bounds: of the threat.
         eps_list: radii, in the units of x.
-        progress, generator, options: as in :func:`robust_accuracy`.
+        progress, generator, batch_size, options: as in :func:`robust_accuracy`.
 
     Raises:
         ValueError: an empty split, a target, and all errors of ``Threat`` and ``pgd``.
     """
     if "target" in options:
         raise ValueError("a robustness curve takes no target; expected an untargeted attack")
-    generator = generator or torch.Generator().manual_seed(0)
-    held, scores = correct(model, split), {}
+    how = {"progress": progress, "generator": generator or torch.Generator().manual_seed(0), "batch_size": batch_size, **options}
+    held, scores = correct(model, split, batch_size=batch_size), {}
     for eps in sorted(set(eps_list)):
         threat, rows = Threat(norm, eps, bounds), held.nonzero().flatten()
         if len(rows):
             left = Split(split.x[rows], split.y[rows])
-            held[rows] = correct(model, attacked(model, left, threat, progress=progress, generator=generator, **options))
+            held[rows] = correct(model, attacked(model, left, threat, **how), batch_size=batch_size)
         scores[eps] = _count(held)
     return [scores[eps] for eps in eps_list]
 
 
 def transfer_accuracy(
-    model: nn.Module, surrogate: nn.Module, split: Split, threat: Threat, *, keep: str = "last", progress: bool = True, **options: Any
+    model: nn.Module,
+    surrogate: nn.Module,
+    split: Split,
+    threat: Threat,
+    *,
+    keep: str = "last",
+    progress: bool = True,
+    batch_size: int | None = None,
+    **options: Any,
 ) -> Score:
     """Share of ``split`` that ``model`` gets right both as it is and after PGD on ``surrogate``, another model of the task.
 
     ``keep="last"`` is the default: a point that has only just fooled the surrogate, where ``"worst"`` stops, seldom fools
     a second model. Other arguments and errors as in :func:`robust_accuracy`.
     """
-    moved = attacked(surrogate, split, threat, keep=keep, progress=progress, **options)
-    return worst_case(model, split.y, split.x, moved.x)
+    moved = attacked(surrogate, split, threat, keep=keep, progress=progress, batch_size=batch_size, **options)
+    return worst_case(model, split.y, split.x, moved.x, batch_size=batch_size)
 
 
-def worst_case(model: nn.Module, y: Tensor, *x_advs: Tensor) -> Score:
+def worst_case(model: nn.Module, y: Tensor, *x_advs: Tensor, batch_size: int | None = None) -> Score:
     """Share of examples that ``model`` gets right on every one of several attacked copies, each (N, *shape).
 
     Raises:
@@ -136,26 +162,25 @@ def worst_case(model: nn.Module, y: Tensor, *x_advs: Tensor) -> Score:
     """
     if not x_advs:
         raise ValueError("no attacked copy is given; expected at least one x_adv")
-    return _count(torch.stack([correct(model, Split(x_adv, y)) for x_adv in x_advs]).all(0))
+    return _count(torch.stack([correct(model, Split(x_adv, y), batch_size=batch_size) for x_adv in x_advs]).all(0))
 
 
-def exact_accuracy(model: nn.Module, split: Split, eps: float) -> Score:
+def exact_accuracy(model: nn.Module, split: Split, eps: float, *, batch_size: int | None = None) -> Score:
     """Share that is correct with an exact L2 radius above ``eps``: no attack can do better (two inputs only).
 
     Errors as in :func:`accuracy` and :func:`pagkit.exact.radius`.
     """
-    return _count(correct(model, split) & (exact.radius(model, split.x) > eps))
+    return _count(correct(model, split, batch_size=batch_size) & (exact.radius(model, split.x) > eps))
 
 
-def _likeliest(model: nn.Module, split: Split, count: int) -> list[Tensor]:
+def _likeliest(model: nn.Module, split: Split, count: int, batch_size: int | None) -> list[Tensor]:
     """The ``count`` likeliest classes of each row other than its label, the likeliest first, each (N,)."""
     if count == 0:
         return []
-    with torch.no_grad(), mode(model, training=False):
-        logits = torch.cat([model(x).cpu() for _, x, _ in batches(model, split)])
-    if not 0 < count < logits.shape[1]:
-        raise ValueError(f"likeliest is {count}; expected 0 to {logits.shape[1] - 1} classes")
-    return list(logits.scatter(1, split.y.cpu()[:, None], -math.inf).topk(count, dim=1).indices.unbind(1))
+    found = logits(model, split, batch_size=batch_size)
+    if not 0 < count < found.shape[1]:
+        raise ValueError(f"likeliest is {count}; expected 0 to {found.shape[1] - 1} classes")
+    return list(found.scatter(1, split.y.cpu()[:, None], -math.inf).topk(count, dim=1).indices.unbind(1))
 
 
 def _count(held: Tensor) -> Score:

@@ -3,7 +3,7 @@
 - ``classifiers``: :func:`build` and the networks that it knows; a new one is added here
 - ``layers``: what they are built from
 - ``logits``: what is read from a model's output
-- ``mode``: training and eval mode, put back as found
+- ``mode``: training and eval mode, gradients on or off, put back as found
 - ``batching``: a split in batches, on the device of a model
 - ``weights``: weights on disk
 """
@@ -11,8 +11,23 @@
 from .batching import batches
 from .classifiers import ACTIVATIONS, BUILDERS, build
 from .layers import Normalize
-from .logits import log_odds
-from .mode import mode
+from .logits import NotFinite, log_odds, logits_of, refuse_broken
+from .mode import differentiable, mode, ordinary
 from .weights import load_weights, save_weights
 
-__all__ = ["ACTIVATIONS", "BUILDERS", "Normalize", "batches", "build", "load_weights", "log_odds", "mode", "save_weights"]
+__all__ = [
+    "ACTIVATIONS",
+    "BUILDERS",
+    "Normalize",
+    "NotFinite",
+    "batches",
+    "build",
+    "differentiable",
+    "load_weights",
+    "log_odds",
+    "logits_of",
+    "mode",
+    "ordinary",
+    "refuse_broken",
+    "save_weights",
+]

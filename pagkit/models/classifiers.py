@@ -9,11 +9,13 @@ import torch
 from torch import nn
 
 from ..data import Task
+from ..data.defaults import plain_defaults
 from .layers import GROUPS, Mean, Normalize, Patches, ResidualBlock, TransformerBlock
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "silu": nn.SiLU, "gelu": nn.GELU}
 
 
+@plain_defaults()
 def build(name: str, task: Task, *, seed: int = 0, **options: object) -> nn.Module:
     """Build a classifier for ``task``: inputs in ``task.bounds``, logits (B, len(task.classes)) out.
 

@@ -1,10 +1,48 @@
-"""What is read from logits."""
+"""What is read from a model: logits that can be trusted to be logits, and the log-odds of a class."""
 
 from __future__ import annotations
 
 import math
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
+
+
+class NotFinite(ValueError):
+    """A model gave logits that are nan or infinite."""
+
+
+def logits_of(model: nn.Module, x: Tensor, *, finite: bool = True) -> Tensor:
+    """What ``model`` says of each row of x (N, *shape): logits (N, C) in float32, or in float64 where x is float64.
+
+    The model is given a copy, so that it may change its input in place. Gradients reach x. Without ``finite`` any number passes.
+
+    Raises:
+        TypeError: the model gives something else than a tensor of floating-point numbers.
+        ValueError: another shape, fewer than two classes.
+        NotFinite: a ValueError, which says in how many rows there is a nan or an infinite number.
+    """
+    logits = model(x.clone())
+    if not isinstance(logits, Tensor):
+        inside = " with .logits" if isinstance(getattr(logits, "logits", None), Tensor) else ""
+        raise TypeError(
+            f"the model gave a {type(logits).__name__}{inside}; expected logits alone, a tensor ({len(x)}, classes): "
+            "wrap it in a module whose forward returns them"
+        )
+    if not logits.is_floating_point():
+        raise TypeError(f"the model gave values of dtype {logits.dtype}; expected floating-point logits ({len(x)}, classes)")
+    if logits.ndim != 2 or len(logits) != len(x) or logits.shape[1] < 2:
+        raise ValueError(f"the model gave logits of shape {tuple(logits.shape)}; expected ({len(x)}, classes) with at least 2 classes")
+    if finite:
+        refuse_broken(logits)
+    return logits.to(torch.float64 if x.dtype == torch.float64 else torch.float32)
+
+
+def refuse_broken(logits: Tensor) -> None:
+    """Refuse logits (N, C) of which any is nan or infinite; says in how many rows."""
+    if not logits.detach().isfinite().all():
+        broken = int((~logits.isfinite()).any(1).sum())
+        raise NotFinite(f"the model gave logits that are nan or infinite for {broken} of {len(logits)} inputs; expected finite numbers")
 
 
 def log_odds(logits: Tensor, label: Tensor) -> Tensor:

@@ -1,11 +1,12 @@
-"""Training and eval mode, put back as found."""
+"""How a model is run: in training or eval mode, with gradients where they are needed, and put back as found."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 
 @contextmanager
@@ -18,3 +19,21 @@ def mode(model: nn.Module, *, training: bool) -> Iterator[None]:
     finally:
         for module, was_training in before:
             module.training = was_training
+
+
+@contextmanager
+def differentiable(model: nn.Module) -> Iterator[None]:
+    """Eval mode, and gradients on whatever the caller has switched off: inside ``no_grad`` and ``inference_mode`` too.
+
+    Raises:
+        ValueError: the model's parameters were made inside ``inference_mode``, where nothing can be differentiated.
+    """
+    if any(p.is_inference() for p in model.parameters()):
+        raise ValueError("the model's parameters were made inside torch.inference_mode; expected one built or loaded outside it")
+    with mode(model, training=False), torch.inference_mode(False), torch.enable_grad():
+        yield
+
+
+def ordinary(*tensors: Tensor) -> tuple[Tensor, ...]:
+    """The tensors themselves, or copies of those that were made inside ``inference_mode``. Call it outside that mode."""
+    return tuple(tensor.clone() if tensor.is_inference() else tensor for tensor in tensors)

@@ -182,7 +182,7 @@ ATTACKS = {
         "steps": Key("int", "gradient steps", 40, at_least=1),
         "step_size": Key("float | None", "length of a step; None: the attack's own", None, above=0),
         "restarts": Key("int", "independent starts", 1, at_least=1),
-        "random_start": Key("bool", "start at a random point of the ball", True),
+        "random_start": Key("bool", "let the first run too start at a random point of the ball", False),
         "keep": Key("str", "worst: the first point that succeeds; last: the last one", "worst", choices=("worst", "last")),
         "target": Key("str | int | None", "a class, or next: the one after the label", None, at_least=0, choices=("next",)),
         "likeliest": Key("int", "then attack towards so many of the likeliest other classes", 0, at_least=0),

@@ -9,11 +9,13 @@ import torch
 from torch import Tensor
 
 from ..data import Task
+from ..data.defaults import plain_defaults
 from .target import GradientTarget
 
 DISTANCES = 2**25  # held at a time: 128 MiB
 
 
+@plain_defaults()
 def one_image(task: Task, *, generator: torch.Generator | None = None) -> GradientTarget:
     """``r_c - x`` with one training image r_c a class, drawn with ``generator`` (default: seed 0).
 
@@ -25,6 +27,7 @@ def one_image(task: Task, *, generator: torch.Generator | None = None) -> Gradie
     return _fixed("one_image", task.train.x[torch.stack(picks)])
 
 
+@plain_defaults()
 def class_mean(task: Task, *, scale: float = 1.0) -> GradientTarget:
     """``scale * m_c - x`` with m_c the mean training input of class c.
 
@@ -38,6 +41,7 @@ def class_mean(task: Task, *, scale: float = 1.0) -> GradientTarget:
     return _fixed("class_mean", scale * torch.stack([task.train.x[rows].mean(0) for rows in _rows_by_class(task)]))
 
 
+@plain_defaults()
 def nearest_neighbor(task: Task, *, per_class: int | None = None) -> GradientTarget:
     """``r - x`` with r the training example of class c nearest to x in L2, x itself excluded.
 

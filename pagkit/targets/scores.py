@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from ..data import Task, progress_bar
+from ..data.defaults import plain_defaults
 from . import stored
 from .target import GradientTarget
 
@@ -30,6 +31,7 @@ class Diffusion(Protocol):
     def score(self, x_t: Tensor, t: int, y: Tensor | int | None = None) -> Tensor: ...
 
 
+@plain_defaults()
 def score_based(
     task: Task,
     ddpm: Diffusion,

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ..data.defaults import plain_defaults
+
 
 @dataclass(frozen=True)
 class GradientTarget:
@@ -21,6 +23,7 @@ class GradientTarget:
     name: str
     directions: Callable[[Tensor, Tensor, Tensor], Tensor]  # same arguments, same result
 
+    @plain_defaults()
     def __call__(self, index: Tensor, x: Tensor, classes: Tensor) -> Tensor:
         if not len(index) == len(x) == len(classes) or classes.ndim != 2:
             raise ValueError(
@@ -30,6 +33,7 @@ class GradientTarget:
         return self.directions(index, x, classes)
 
 
+@plain_defaults()
 def sample_classes(rows: int, classes: int, k: int | None, generator: torch.Generator | None = None) -> Tensor:
     """``k`` distinct classes for each row, uniformly (rows, k); all of them in order when ``k`` is None.
 

@@ -12,6 +12,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from .. import attacks, data, losses, targets
 from ..data import Task
+from ..models import NotFinite, logits_of
 from ..recipe import Recipe
 from . import checkpoints
 from .loop import Draw, Loop, Loss
@@ -113,12 +114,16 @@ def _step(model: nn.Module, forward: nn.Module, task: Task, recipe: Recipe, targ
         x, directions = data.move(x, directions, crop=recipe.crop, **drawn)
         if threat is not None:
             generator = torch.Generator().manual_seed(int(seeds[0]))
-            attacked = attacks.pgd(forward, x, y, threat, steps=recipe.steps, keep="last", offsets=offsets, generator=generator)
+            how = {"steps": recipe.steps, "keep": "last", "offsets": offsets, "generator": generator}
+            try:
+                attacked = attacks.pgd(forward, x, y, threat, **how)
+            except NotFinite:  # then the loss is not finite either, and the loop stops there, in all processes at once
+                attacked = x
         if directions is not None:
             return losses.pag_loss(
                 model, x, y, directions, classes, weight=weight, of=recipe.of, attacked=attacked, compiled=recipe.compile
             )
-        cross_entropy = F.cross_entropy(forward(x if attacked is None else attacked), y)
+        cross_entropy = F.cross_entropy(logits_of(forward, x if attacked is None else attacked, finite=False), y)
         return losses.PAGLoss(cross_entropy, cross_entropy, torch.full_like(cross_entropy, torch.nan))
 
     return draw, loss

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from ..data import progress_bar
+from ..data.defaults import plain_defaults
 from ..models import mode
 from ..recipe import Recipe
 from . import checkpoints, processes
@@ -101,12 +102,15 @@ class Loop:
             bar = progress_bar(range(state.step // batches, recipe.epochs), recipe.name, "epoch", show=progress and not processes.rank())
             for epoch in bar:
                 if state.step % batches == 0:
-                    state.order, state.sums = torch.randperm(examples, generator=state.generator), torch.zeros(())
+                    state.order = torch.randperm(examples, generator=state.generator, device="cpu")
+                    state.sums = torch.zeros((), device="cpu")
                 for rows in state.order.split(recipe.batch_size)[state.step % batches :]:
                     share = state.step / (batches * recipe.epochs)
                     state.optimizer.param_groups[0]["lr"] = recipe.lr * SCHEDULES[recipe.schedule](share)
                     weight = recipe.weight * ramp(share, *recipe.ramp)
-                    parts = self._gradient(draw(rows, weight, state.generator), weight, loss, len(rows))
+                    with plain_defaults():
+                        drawn = draw(rows, weight, state.generator)
+                    parts = self._gradient(drawn, weight, loss, len(rows))
                     state.step += 1
                     if not parts["total"].isfinite():
                         self._give_up(f"the loss became {parts['total'].item()}", epoch)
@@ -141,9 +145,10 @@ class Loop:
         """
         self.state.optimizer.zero_grad(set_to_none=True)
         first, own = processes.rank() * self.recipe.accumulate, self.recipe.accumulate
-        cuts = [rows for rows in torch.arange(size).tensor_split(processes.count() * own)[first : first + own] if len(rows)]
+        cuts = [rows for rows in torch.arange(size, device="cpu").tensor_split(processes.count() * own)[first : first + own] if len(rows)]
         parts: dict[str, Tensor] = {}
-        for rows in cuts or [torch.arange(1)]:  # a process without rows takes one that counts nothing, for zeros in the right places
+        # a process without rows takes one that counts nothing, for zeros in the right places
+        for rows in cuts or [torch.arange(1, device="cpu")]:
             piece = {name: value[rows[0] : rows[-1] + 1] for name, value in drawn.items()}
             with torch.autocast(self.device.type, torch.bfloat16) if self.recipe.precision == "bf16" else nullcontext():
                 found = loss(weight=weight, **piece)

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from ..data.defaults import plain_defaults
+
 
 @dataclass
 class History:
@@ -38,8 +40,8 @@ class State:
     good: dict[str, Tensor]  # weights at the end of the last good epoch
     history: History = field(default_factory=History)
     step: int = 0  # steps done
-    order: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.int64))  # of the examples, in this epoch
-    sums: Tensor = field(default_factory=lambda: torch.zeros(()))  # of the losses, in this epoch
+    order: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.int64, device="cpu"))  # of the examples, in this epoch
+    sums: Tensor = field(default_factory=lambda: torch.zeros((), device="cpu"))  # of the losses, in this epoch
 
     def content(self) -> dict[str, Any]:
         nets = {name: part.state_dict() for name, part in self._stateful().items()}
@@ -59,6 +61,7 @@ class State:
         return {name: part for name, part in parts.items() if part is not None}
 
 
+@plain_defaults()
 def warm_average(model: nn.Module, decay: float) -> AveragedModel:
     """A running average of the weights that starts short: in step n = 0, 1, ... its decay is ``min(decay, (1 + n) / (10 + n))``, and 0 in
     the first, so that little is left of the initial weights."""
@@ -72,6 +75,7 @@ def warm_average(model: nn.Module, decay: float) -> AveragedModel:
     return averaged
 
 
+@plain_defaults()
 def average(model: nn.Module, decay: float) -> AveragedModel:
     """A running average of the weights with a constant decay a step."""
     return AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)

@@ -71,7 +71,7 @@ def test_chapter_3_teaches_pgd(norm: str, eps: float, targeted: bool, start: str
             return begin.clone()
 
     threat = Fixed(norm, eps)
-    ours = attacks.pgd(net, x, y, threat, target=target, steps=7, step_size=eps / 3, keep="last")
+    ours = attacks.pgd(net, x, y, threat, target=target, steps=7, step_size=eps / 3, random_start=True, keep="last")
     loop = taught["pgd"](net, x, y, norm, eps, 7, eps / 3, target, start=begin)
     assert torch.allclose(loop, ours, atol=1e-9)
     assert torch.allclose(taught["pgd_with"](threat, net, x, y, 7, eps / 3, target), ours, atol=1e-9)

@@ -207,7 +207,7 @@ class Decoy(Rounded):
 
 def test_checklist_passes_an_honest_model(digits_cnn, small_cnn, digits) -> None:
     table = checklist(digits_cnn, digits.test.first(60), Threat("l2", 0.5), surrogate=small_cnn, queries=50, progress=False)
-    assert len(table.checks) == 9 and table.failed == (), str(table)
+    assert len(table.checks) == 10 and table.failed == (), str(table)
     assert "no gradient is zero" in str(table) and "<td>pass</td>" in table._repr_html_()
 
 
@@ -224,7 +224,7 @@ def test_checklist_says_what_it_could_not_run(linear, digits_cnn, digits, monkey
     split = Split(x, linear(x).argmax(1))
     free = (-float("inf"), float("inf"))
     table = checklist(linear, split, Threat("l2", 0.3, free), progress=False)
-    assert [check.verdict for check in table.checks] == [*["pass"] * 4, "not run", *["pass"] * 4]
+    assert [check.verdict for check in table.checks] == [*["pass"] * 4, "not run", *["pass"] * 5]
     monkeypatch.setitem(sys.modules, "pyautoattack", None)
     table = checklist(digits_cnn, digits.test.first(5), Threat("l2", 0.3), steps=5, progress=False)
     assert table.checks[4].verdict == "not run" and "neither Square nor a surrogate" in table.checks[4].figure
