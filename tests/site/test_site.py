@@ -32,15 +32,16 @@ FLAGS = "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-back
 # Code and formulas repeat a few kinds of element thousands of times, which would take axe-core minutes. One of each
 # kind answers for all: the other tokens become plain text, the other formulas empty.
 ONE_OF_A_KIND = """() => {
-  const seen = new Set();
-  const again = (...kind) => seen.has(kind.join()) || !seen.add(kind.join());
-  for (const token of document.querySelectorAll("pre span, .sig span, .sig em")) {
+  const seen = new Set(), again = kind => seen.has(kind) || !seen.add(kind);
+  const tokens = [...document.querySelectorAll("pre span, .sig span, .sig em")].filter(token => {
     const style = getComputedStyle(token), block = token.closest("dt, div.highlight");
-    if (!token.children.length && !token.id && again(block?.className, token.className, style.color, style.backgroundColor, style.fontSize))
-      token.replaceWith(...token.childNodes);
-  }
-  for (const formula of document.querySelectorAll("mjx-container"))
-    if (again(formula.tagName, formula.getAttribute("display"), formula.parentElement.className)) formula.replaceChildren();
+    const kind = [block?.className, token.className, style.color, style.backgroundColor, style.fontSize].join();
+    return !token.children.length && !token.id && again(kind);
+  });
+  const formulas = [...document.querySelectorAll("mjx-container")].filter(formula =>
+    again([formula.getAttribute("display"), formula.parentElement.className].join()));
+  tokens.forEach(token => token.replaceWith(...token.childNodes));
+  formulas.forEach(formula => formula.replaceChildren());
 }"""
 
 
