@@ -32,16 +32,21 @@ FLAGS = "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-back
 # Code and formulas repeat a few kinds of element thousands of times, which would take axe-core minutes. One of each
 # kind answers for all: the other tokens become plain text, the other formulas empty.
 ONE_OF_A_KIND = """() => {
-  const seen = new Set(), again = kind => seen.has(kind) || !seen.add(kind);
-  const tokens = [...document.querySelectorAll("pre span, .sig span, .sig em")].filter(token => {
-    const style = getComputedStyle(token), block = token.closest("dt, div.highlight");
-    const kind = [block?.className, token.className, style.color, style.backgroundColor, style.fontSize].join();
-    return !token.children.length && !token.id && again(kind);
-  });
-  const formulas = [...document.querySelectorAll("mjx-container")].filter(formula =>
-    again([formula.getAttribute("display"), formula.parentElement.className].join()));
-  tokens.forEach(token => token.replaceWith(...token.childNodes));
-  formulas.forEach(formula => formula.replaceChildren());
+  for (let depth = 0; depth < 3; depth++) {  // a token may hold others: the innermost first
+    const seen = new Set(), again = (...kind) => seen.has(kind.join()) || !seen.add(kind.join());
+    const tokens = [...document.querySelectorAll("pre span, code span, .sig span, .sig em")].filter(token => {
+      const style = getComputedStyle(token), block = token.closest("dt, dd, div.highlight");
+      return !token.children.length && !token.id
+        && again(block?.className, token.className, style.color, style.backgroundColor, style.fontSize);
+    });
+    tokens.forEach(token => token.replaceWith(...token.childNodes));
+  }
+  const seen = new Set();
+  for (const formula of document.querySelectorAll("mjx-container")) {
+    const kind = [formula.getAttribute("display"), formula.parentElement.className].join();
+    if (seen.has(kind)) formula.replaceChildren();
+    seen.add(kind);
+  }
 }"""
 
 
