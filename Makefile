@@ -13,11 +13,12 @@ help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 18
 
 book: .venv/.installed ## build the book, warnings as errors
+	@rm -rf _build/html
 	@$(BIN)/jupyter-book build . --all -W --keep-going -q >/dev/null
 	@echo "The book is built: open $(CURDIR)/_build/html/index.html"
 
-test: .venv/.installed ## run every test, the notebooks included
-	@$(BIN)/python -m pytest --nbval -q -n $(JOBS) --dist loadfile --no-loadscope-reorder
+test: .venv/.installed ## run every test, the notebooks and, if the book is built, its pages included
+	@$(BIN)/python -m pytest --nbval -q -rs -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
 notebooks: .venv/.installed ## execute the notebooks and store their outputs
 	@$(BIN)/python scripts/execute_notebooks.py -j $(JOBS)

@@ -44,6 +44,7 @@ def ddpm() -> diffusion.DDPM:
     return diffusion.DDPM.fit(digits(), epochs=1, widths=(8,), progress=False)
 
 
+THREE = torch.arange(3)
 MADE: dict[str, Callable[[], Any]] = {
     "toy": lambda: data.load("three-modes", train_per_class=6, test_per_class=6).train.x,
     "digits": lambda: digits().train.x,
@@ -61,7 +62,7 @@ MADE: dict[str, Callable[[], Any]] = {
         evaluation.alignment(models.build("cnn", digits()), digits(), targets.one_image(digits())),
     ],
     "targets": lambda: [
-        make(digits())(torch.arange(3, device="cpu"), digits().train.x[:3], targets.sample_classes(3, 10, 2, torch.Generator().manual_seed(0)))
+        make(digits())(THREE, digits().train.x[:3], targets.sample_classes(3, 10, 2, torch.Generator().manual_seed(0)))
         for make in (targets.one_image, targets.class_mean, targets.nearest_neighbor)
     ],
     "loss": lambda: pag_loss(

@@ -1,0 +1,133 @@
+"""Every page of the built book in Chromium, on a phone's width and a desk's, light and dark. Skipped where there is no Chromium.
+
+No page may ask for anything outside the book or missing from it, log an error, scroll sideways, or fail an axe-core
+check of serious or critical impact that EXCEPTIONS does not name.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import threading
+from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+playwright = pytest.importorskip("playwright.sync_api")
+axe = find_spec("axe_playwright_python") or pytest.skip("no axe-core: pip install axe-playwright-python", allow_module_level=True)
+
+ROOT = Path(__file__).resolve().parents[2]
+HTML = ROOT / "_build" / "html"
+AXE = Path(axe.origin).with_name("axe.min.js")
+WIDTHS = (360, 1280)
+COLOUR = ["color-contrast", "link-in-text-block"]  # what depends on the scheme and not on the width
+EXCEPTIONS: dict[tuple[str, str], str] = {}  # (rule, part of the element's HTML): why it stands
+NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+FLAGS = "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking --disable-component-update --disable-sync"
+
+# Code and formulas repeat a few kinds of element thousands of times, which would take axe-core minutes. One of each
+# kind answers for all: the other tokens become plain text, the other formulas empty.
+ONE_OF_A_KIND = """() => {
+  for (let depth = 0; depth < 3; depth++) {  // a token may hold others: the innermost first
+    const seen = new Set(), again = (...kind) => seen.has(kind.join()) || !seen.add(kind.join());
+    const tokens = [...document.querySelectorAll("pre span, code span, .sig span, .sig em")].filter(token => {
+      const style = getComputedStyle(token), block = token.closest("dt, dd, div.highlight");
+      return !token.children.length && !token.id
+        && again(block?.className, token.className, style.color, style.backgroundColor, style.fontSize);
+    });
+    tokens.forEach(token => token.replaceWith(...token.childNodes));
+  }
+  const seen = new Set();
+  for (const formula of document.querySelectorAll("mjx-container")) {
+    const kind = [formula.getAttribute("display"), formula.parentElement.className].join();
+    if (seen.has(kind)) formula.replaceChildren();
+    seen.add(kind);
+  }
+}"""
+
+
+def sources() -> Iterator[Path]:
+    """The files that the book is built from."""
+    yield from (ROOT / "_config.yml", ROOT / "_toc.yml", *(ROOT / "pagkit").glob("*.py"))
+    yield from (path for path in (ROOT / "book").rglob("*") if path.is_file() and not {"__pycache__", ".ipynb_checkpoints"} & {*path.parts})
+
+
+PAGES = sorted(path.relative_to(HTML).as_posix() for path in HTML.rglob("*.html") if "_static" not in path.parts)
+PAGES = [page for page in PAGES if page != "index.html"]  # which only leads to book/index.html
+if not PAGES or max(map(os.path.getmtime, sources())) > (HTML / "searchindex.js").stat().st_mtime:
+    pytest.skip("no built book, or one older than its sources: make book", allow_module_level=True)
+
+
+class Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, *_: object) -> None:
+        """Write nothing to stderr."""
+
+
+@pytest.fixture(scope="module")
+def address() -> Iterator[str]:
+    """The book's address, served as a web server would: a browser lets a page from a file do less."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=HTML)) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}/"
+        server.shutdown()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[playwright.Browser]:
+    with playwright.sync_playwright() as p:
+        program = next(filter(None, map(shutil.which, NAMES)), p.chromium.executable_path)
+        if not Path(program).exists():
+            pytest.skip("no Chromium: apt-get install chromium, or playwright install chromium")
+        with p.chromium.launch(executable_path=program, args=FLAGS.split()) as browser:
+            yield browser
+
+
+@pytest.fixture(scope="module", params=["light", "dark"])
+def scheme(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def context(browser: playwright.Browser, scheme: str) -> Iterator[playwright.BrowserContext]:
+    with browser.new_context(color_scheme=scheme) as context:
+        yield context
+
+
+def findings(tab: playwright.Page, options: dict) -> list[str]:
+    """What axe-core finds serious or critical under its options, exceptions left out."""
+    result = tab.evaluate("options => axe.run({resultTypes: ['violations'], preload: false, ...options})", options)
+    return [
+        f"{rule['id']}: {node['html'][:200]}: {node['failureSummary']}"
+        for rule in result["violations"]
+        for node in rule["nodes"]
+        if rule["impact"] in ("serious", "critical")
+        and not any(rule["id"] == name and part in node["html"] for name, part in EXCEPTIONS)
+    ]
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_page(page: str, address: str, context: playwright.BrowserContext, scheme: str) -> None:
+    found = []
+    with context.new_page() as tab:
+        tab.on("console", lambda message: message.type == "error" and found.append(f"console: {message.text}"))
+        tab.on("pageerror", lambda error: found.append(f"error: {error}"))
+        tab.on("request", lambda r: r.url.startswith((address, "data:", "blob:")) or found.append(f"external request: {r.url}"))
+        tab.on("response", lambda response: response.ok or response.status == 304 or found.append(f"{response.status}: {response.url}"))
+        for width in WIDTHS:
+            tab.set_viewport_size({"width": width, "height": 900})
+            tab.goto(address + page)
+            tab.evaluate("window.MathJax?.startup?.promise")
+            beyond = tab.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+            if beyond > 0:
+                found.append(f"scrolls sideways by {beyond} pixels at {width}")
+            if scheme == "dark" and width < max(WIDTHS):
+                continue  # the scheme changes colours only, and the width does not change them
+            tab.evaluate(ONE_OF_A_KIND)
+            tab.evaluate(AXE.read_text())
+            rules = {rule: {"enabled": width == max(WIDTHS)} for rule in COLOUR}
+            found += findings(tab, {"rules": rules} if scheme == "light" else {"runOnly": COLOUR})
+    assert not found, "\n".join([f"{page}, {scheme}:", *found])
