@@ -68,7 +68,10 @@ class Lab:
 def document(*labs: Lab, title: str = "A lab", theme: str = "light") -> str:
     """A whole HTML page with these labs, which works from a file. ``theme`` is ``"light"`` or ``"dark"``."""
     body = "\n".join(lab.html(script=i == 0) for i, lab in enumerate(labs))
-    page = "body{margin:0 auto;max-width:780px;padding:8px;background:#fff;font-family:system-ui,sans-serif}h1{font-size:1.5em}html[data-theme=dark] body{background:#14181d;color:#e6edf3}"
+    page = (
+        "body{margin:0 auto;max-width:780px;padding:8px;background:#fff;font-family:system-ui,sans-serif}h1{font-size:1.5em}"
+        "html[data-theme=dark] body{background:#14181d;color:#e6edf3}"
+    )
     head = f'<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1"><title>{html.escape(title)}</title>'
     whole = f"<head>{head}<style>{page}</style></head><body><main><h1>{html.escape(title)}</h1>{body}</main></body>"
     return f'<!doctype html><html lang="en" data-theme="{theme}">{whole}</html>'

@@ -51,7 +51,8 @@ export function digits(root, spec, tell) {
   const contest = Object.keys(nets).length > 1 ? game(nets, images, classes, (x, label) => set({ x, label, eps: 0, target: null, view: "attack" }), rules) : null;
   root.replaceChildren(source.root,
     h("div", { class: "lab-controls" }, controls.norm.root, controls.eps.root, controls.target.root, controls.view.root),
-    told.root, h("div", { class: "lab-nets", style: `--nets:${panels.length}` }, ...panels.map((one) => one.root)), ...(contest ? [contest.root] : []));
+    told.root, h("div", { class: "lab-nets", style: `--nets:${panels.length}` }, ...panels.map((one) => one.root)),
+    h("p", { class: "lab-hint" }, "In the change and the gradient, orange adds ink and purple takes it away. Last row: the log-odds of each class, cut at ±12; the ring is before, the bar after."), ...(contest ? [contest.root] : []));
   update();
   return { lab: { ...questions(nets, bounds, { logOddsSlope, pgd }), settings: () => ({ ...state }), set, nearest: reader }, snapshot: () => snapshot(state, found, nets), set };
 }

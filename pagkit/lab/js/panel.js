@@ -34,7 +34,8 @@ export function panel(name, side, classes) {
   const captions = [h("span"), h("span"), h("span")];
   const figure = (shown, caption) => h("div", { class: "lab-figure" }, shown.root, caption);
   const root = h("div", { class: "lab-net", role: "group", "aria-label": name }, h("b", { class: "lab-name" }, name), figure(image, captions[0]), verdict, other,
-    figure(change, captions[1]), figure(slope, captions[2]), bars, h("span", { class: "lab-small" }, "log-odds of each class, to ±12: ring before, bar after"));
+    figure(change, captions[1]), figure(slope, captions[2]), bars);
+  for (const { root: canvas } of [change, slope]) canvas.classList.add("lab-signed");
 
   function draw(found, { x, label, view }, reader) {
     const random = view === "random", shown = random ? found.noisy : found.attacked, read = random ? found.shaken : found.fooled;

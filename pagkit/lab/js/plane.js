@@ -49,7 +49,7 @@ export function plane(root, spec, tell) {
     view.attack({ ...state, exact, found, shown, label, focus: spec.focus });
     const verdict = explain({ ...state, label }, found, exact.radius, spec.classes), reach = state.steps * state.stepSize;
     const moved = far(state.norm, found.path[step], state.point);
-    told.say(h("b", { class: verdict.broken ? "broken" : "held" }, verdict.head), `${verdict.why} (Class here: ${spec.classes[label]}.)`);
+    told.say(h("b", { class: verdict.broken ? "broken" : "held" }, verdict.head), `${verdict.why} True class: ${spec.classes[label]}.`);
     const rows = [["allowed, eps", state.eps, "allowed"], ["steps × size", reach, "budget"], ["moved", moved, verdict.broken ? "broken" : "held"]];
     if (exact.radius !== null) rows.push(["to the boundary", exact.radius, "exact"]);
     ruler.draw(rows, 1.5 * Math.max(state.eps, Number.isFinite(exact.radius) ? exact.radius ?? 0 : 0, moved) || 1);
@@ -126,9 +126,9 @@ function layout(spec, view, controls, told, ruler, curve, presets, set, state) {
   return [
     ...(head ? [head] : []),
     h("div", { class: "lab-plane" },
-      h("div", {}, view.root, h("div", { class: "lab-row lab-player" }, controls.play, controls.step.root), ...(steps ? [steps] : []),
+      h("div", {}, view.root, h("div", { class: "lab-row lab-player" }, controls.play, controls.step.root), ...(steps ? [steps] : []), ruler.root,
         h("p", { class: "lab-hint" }, "Click or drag on the map, or use its arrow keys. ", legend(spec))),
-      h("div", { class: "lab-panel" }, told.root, ruler.root, ...pick.filter(Boolean), controls.eps.root, controls.steps.root, controls.stepSize.root,
+      h("div", { class: "lab-panel" }, told.root, ...pick.filter(Boolean), controls.eps.root, controls.steps.root, controls.stepSize.root,
         controls.loss.root, h("div", { class: "lab-row" }, controls.wrongWay.root, controls.random.root), ...(chart ? [chart] : []))),
   ];
 }

@@ -24,7 +24,7 @@ export function tidy(value) {
 
 /** A labelled slider: {root, set}. `range` is [lowest, highest, step]. */
 export function slider({ label, range: [min, max, step], value, onInput }) {
-  const shown = h("output", {}, tidy(value));
+  const shown = h("b", { "aria-hidden": "true" }, tidy(value)); // not <output>, which the label would take for its control
   const input = h("input", { type: "range", min, max, step, value, oninput: () => show(Number(input.value), true) });
   const show = (number, tell) => {
     shown.textContent = tidy(number);
