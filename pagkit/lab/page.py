@@ -15,7 +15,22 @@ if TYPE_CHECKING:
     from .widget import LabWidget
 
 SOURCES = Path(__file__).parent / "js"
-MODULES = ("engine", "attack", "geometry", "ui", "planeview", "curve", "verdict", "plane", "draw", "panel", "game", "digits", "main")
+MODULES = (
+    "engine",
+    "attack",
+    "geometry",
+    "ui",
+    "planeview",
+    "curve",
+    "verdict",
+    "planecontrols",
+    "plane",
+    "draw",
+    "panel",
+    "game",
+    "digits",
+    "main",
+)
 _carrier: list[str] = []  # the id of the lab that brings the script: the first one that this process shows
 
 

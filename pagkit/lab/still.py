@@ -19,30 +19,31 @@ NOTE = "This is a lab: with JavaScript you can attack the networks right here."
 
 
 def plane(model: nn.Module, points: Split, box: tuple[float, float, float, float], start: tuple[float, float], focus: int) -> str:
-    """An SVG: the data, a start, and where it is known the exact boundary with the start's exact radius as a circle."""
+    """An SVG: who wins where, the data, a start, and where it is known the exact boundary with the start's exact radius as a circle."""
     left, right, bottom, top = box
     scale = 300 / max(right - left, top - bottom)
 
     def at(x: float, y: float) -> tuple[str, str]:
         return f"{(x - left) * scale:.1f}", f"{(top - y) * scale:.1f}"
 
-    parts = []
+    wide, high = (right - left) * scale, (top - bottom) * scale
+    shade = base64.b64encode(_map(model, box, focus, round(wide / 3), round(high / 3))).decode()
+    parts = [f'<image width="{wide:.0f}" height="{high:.0f}" preserveAspectRatio="none" href="data:image/png;base64,{shade}"/>']
     try:
         lines, radius = exact.boundary(model, box), exact.radius(model, torch.tensor([start])).item()
     except ValueError:
         lines, radius = torch.zeros(0, 2, 2), None
     for (x1, y1), (x2, y2) in lines.tolist():
         (a, b), (c, d) = at(x1, y1), at(x2, y2)
-        parts.append(f'<path d="M{a} {b}L{c} {d}" stroke="currentColor" fill="none"/>')
+        parts.append(f'<path d="M{a} {b}L{c} {d}" stroke="#1f2328" fill="none"/>')
     for (x, y), label in zip(points.x.tolist(), points.y.tolist(), strict=True):
         cx, cy = at(x, y)
         parts.append(f'<circle cx="{cx}" cy="{cy}" r="2.5" fill="{"#0072b2" if label == focus else "#d55e00"}"/>')
     cx, cy = at(*start)
     if radius is not None:
         parts.append(f'<circle cx="{cx}" cy="{cy}" r="{radius * scale:.1f}" stroke="#0b7a4f" stroke-width="2" fill="none"/>')
-    parts.append(f'<circle cx="{cx}" cy="{cy}" r="4" fill="currentColor"/>')
+    parts.append(f'<circle cx="{cx}" cy="{cy}" r="4" fill="#1f2328"/>')
     known = "" if radius is None else f" The circle is the exact radius of one start, {radius:.1f}: no attack ends inside it."
-    wide, high = (right - left) * scale, (top - bottom) * scale
     picture = f'<svg viewBox="0 0 {wide:.0f} {high:.0f}" width="{wide:.0f}" height="{high:.0f}" role="img" aria-label="The plane">'
     return f"{picture}{''.join(parts)}</svg><p>{NOTE}{known}</p>"
 
@@ -62,10 +63,21 @@ def digits(models: Mapping[str, nn.Module], task: Task, digit: Split, norm: str,
 
 
 def _image(x: Tensor, bounds: tuple[float, float]) -> str:
-    """A grey image (H, W) as an <img> that holds its PNG."""
-    grey = ((x - bounds[0]) / (bounds[1] - bounds[0]) * 255).round().clamp(0, 255).to(torch.uint8)
+    """A grey image (H, W) as an <img> that holds its PNG, in sixteen steps: finer ones would differ from processor to processor."""
+    grey = (((x - bounds[0]) / (bounds[1] - bounds[0]) * 15).round().clamp(0, 15) * 17).to(torch.uint8)
     data = base64.b64encode(_png(grey)).decode()
     return f'<img alt="" width="112" height="112" src="data:image/png;base64,{data}">'
+
+
+def _map(model: nn.Module, box: tuple[float, float, float, float], focus: int, columns: int, rows: int) -> bytes:
+    """A PNG of two pale greys: the class ``focus``, where its log-odds are positive, is the lighter one."""
+    left, right, bottom, top = box
+    x1 = left + (torch.arange(columns) + 0.5) / columns * (right - left)
+    x2 = top - (torch.arange(rows) + 0.5) / rows * (top - bottom)
+    points = torch.stack(torch.meshgrid(x1, x2, indexing="xy"), dim=-1).view(-1, 2)
+    with torch.no_grad():
+        odds = attacks.log_odds(model(points), torch.full((len(points),), focus))
+    return _png(torch.where(odds > 0, 235, 190).view(rows, columns).to(torch.uint8))
 
 
 def _png(grey: Tensor) -> bytes:

@@ -29,7 +29,9 @@ export function logOddsSlope(logits, label) {
 
 /** Slope of log p_label of the logits times `scale`, in 32-bit steps as PyTorch takes them: where p rounds to 1, it is zero. */
 function logProbabilitySlope(logits, label, scale = 1) {
-  const f = Math.fround, z = Array.from(logits, (v) => f(f(v) * scale)), top = Math.max(...z);
+  const f = Math.fround;
+  const z = Array.from(logits, (v) => f(f(v) * scale));
+  const top = Math.max(...z);
   const total = f(Math.log(z.reduce((sum, v) => f(sum + f(Math.exp(f(v - top)))), 0)));
   return logits.map((_, j) => scale * ((j === label) - f(Math.exp(f(f(z[j] - top) - total)))));
 }
@@ -45,7 +47,8 @@ export const LOSSES = {
 export function unit(v) {
   const largest = v.reduce((most, a) => Math.max(most, Math.abs(a)), 0);
   if (!largest) return v.slice();
-  const w = v.map((a) => a / largest), long = length(w);
+  const w = v.map((a) => a / largest);
+  const long = length(w);
   return w.map((a) => a / long);
 }
 
@@ -79,15 +82,26 @@ export function threat(norm, eps, bounds = [0, 1]) {
     return x.map((v, i) => clip(v + share * delta[i]));
   };
   return {
-    norm, eps, bounds, project,
+    norm,
+    eps,
+    bounds,
+    project,
     step(x, gradient, size) {
       const direction = norm === "linf" ? gradient.map(Math.sign) : unit(gradient);
       return x.map((v, i) => v + size * direction[i]);
     },
     randomStart(x, random) {
-      if (norm === "linf") return project(x.map((v) => v + eps * (2 * random() - 1)), x);
-      const direction = randomDirection(x.length, random), far = eps * random() ** (1 / x.length);
-      return project(x.map((v, i) => v + far * direction[i]), x);
+      if (norm === "linf")
+        return project(
+          x.map((v) => v + eps * (2 * random() - 1)),
+          x,
+        );
+      const direction = randomDirection(x.length, random);
+      const far = eps * random() ** (1 / x.length);
+      return project(
+        x.map((v, i) => v + far * direction[i]),
+        x,
+      );
     },
   };
 }
@@ -102,7 +116,8 @@ export function threat(norm, eps, bounds = [0, 1]) {
  */
 export function pgd(net, x, label, options = {}) {
   const { norm = "l2", eps, bounds = [0, 1], steps = 40, target = null, start = null, seed = 0 } = options;
-  const { loss = "log-odds", wrongWay = false } = options, stepSize = options.stepSize ?? 2.5 * eps / steps;
+  const { loss = "log-odds", wrongWay = false } = options;
+  const stepSize = options.stepSize ?? (2.5 * eps) / steps;
   const allowed = threat(norm, eps, bounds);
   if (!(steps >= 1)) throw new RangeError(`steps is ${steps}; expected at least 1`);
   if (!(stepSize > 0 || eps === 0)) throw new RangeError(`stepSize is ${stepSize}; expected a number > 0`);
@@ -111,14 +126,17 @@ export function pgd(net, x, label, options = {}) {
   let point = x;
   if (start === "random") point = allowed.randomStart(x, randomFrom(seed));
   else if (start) point = allowed.project(Float64Array.from(start), x);
-  const path = [point], raw = [], read = [];
-  const goal = target ?? label, sign = (target === null ? -1 : 1) * (wrongWay ? -1 : 1);
+  const path = [point];
+  const raw = [];
+  const read = [];
+  const goal = target ?? label;
+  const sign = (target === null ? -1 : 1) * (wrongWay ? -1 : 1);
   const idle = eps === 0 || target === label;
   for (let step = 0; step < steps && !idle; step++) {
     const [logits, gradient] = net.pull(point, (z) => LOSSES[loss](z, goal).map((v) => sign * v));
     read.push(argmax(logits));
     raw.push(allowed.step(point, gradient, stepSize));
-    path.push(point = allowed.project(raw[step], x));
+    path.push((point = allowed.project(raw[step], x)));
   }
   read.push(argmax(net.logits(point)));
   return { x: point, path, raw, read };
@@ -127,11 +145,13 @@ export function pgd(net, x, label, options = {}) {
 /** One step of length eps, the fast gradient (sign) method. */
 export const fgsm = (net, x, label, options) => pgd(net, x, label, { ...options, steps: 1, stepSize: options.eps, start: null });
 
-/** The smallest eps, to `tolerance` of `most`, at which this attack makes the network read x as something else; null for none up to `most`. */
+/** The smallest eps, to `tolerance` of `most`, at which this attack changes what the network reads; null for none up to `most`. */
 export function* smallestEps(net, x, label, most, options, tolerance = 1 / 256) {
   const falls = (eps) => pgd(net, x, label, { ...options, eps }).read.some((c) => c !== label);
   if (argmax(net.logits(x)) !== label) return 0;
-  let low = 0, high = most, found = falls(most) ? most : null;
+  let low = 0;
+  let high = most;
+  let found = falls(most) ? most : null;
   yield;
   for (; found !== null && high - low > tolerance * most; yield) {
     const middle = (low + high) / 2;

@@ -4,7 +4,13 @@ import { s, tidy } from "./ui.js";
 import { argmax, pgd } from "./attack.js";
 import { exactRadius } from "./geometry.js";
 
-const WIDTH = 340, HEIGHT = 190, LEFT = 34, RIGHT = 12, TOP = 12, BOTTOM = 34, COUNT = 16;
+const WIDTH = 340;
+const HEIGHT = 190;
+const LEFT = 34;
+const RIGHT = 12;
+const TOP = 12;
+const BOTTOM = 34;
+const COUNT = 16;
 
 /** {root, run}: `run(net, pieces, points, settings, most)` is a generator that draws as it counts. */
 export function survivalCurve() {
@@ -13,7 +19,8 @@ export function survivalCurve() {
 }
 
 function* count(root, net, pieces, points, settings, most) {
-  const total = points.x.length, eps = Array.from({ length: COUNT + 1 }, (_, i) => most * i / COUNT);
+  const total = points.x.length;
+  const eps = Array.from({ length: COUNT + 1 }, (_, i) => (most * i) / COUNT);
   const correct = points.x.map((x, i) => argmax(net.logits(x)) === points.y[i]);
   const radii = points.x.map((x) => (pieces ? exactRadius(pieces, x, settings.norm).radius : NaN));
   const reached = pieces ? eps.map((e) => radii.filter((r, i) => correct[i] && r > e).length) : [];
@@ -31,13 +38,19 @@ function* count(root, net, pieces, points, settings, most) {
 }
 
 function draw(root, { eps, survive, reached, total, most, budget }) {
-  const x = (e) => LEFT + (WIDTH - LEFT - RIGHT) * e / most, y = (n) => HEIGHT - BOTTOM - (HEIGHT - TOP - BOTTOM) * n / total;
+  const x = (e) => LEFT + ((WIDTH - LEFT - RIGHT) * e) / most;
+  const y = (n) => HEIGHT - BOTTOM - ((HEIGHT - TOP - BOTTOM) * n) / total;
   const line = (counts, kind) => s("polyline", { points: counts.map((n, i) => `${x(eps[i])},${y(n)}`).join(" "), class: kind });
   const text = (content, at, more = {}) => s("text", { ...at, ...more }, content);
   const marks = [0, total / 2, total].flatMap((n) => [
-    s("line", { x1: LEFT, x2: WIDTH - RIGHT, y1: y(n), y2: y(n), class: "lab-grid" }), text(tidy(n), { x: LEFT - 5, y: y(n) + 4, "text-anchor": "end" }),
+    s("line", { x1: LEFT, x2: WIDTH - RIGHT, y1: y(n), y2: y(n), class: "lab-grid" }),
+    text(tidy(n), { x: LEFT - 5, y: y(n) + 4, "text-anchor": "end" }),
   ]);
-  marks.push(...[0, 0.25, 0.5, 0.75, 1].map((k) => text(tidy(k * most), { x: x(k * most), y: HEIGHT - BOTTOM + 14, "text-anchor": "middle" })));
+  marks.push(
+    ...[0, 0.25, 0.5, 0.75, 1].map((k) =>
+      text(tidy(k * most), { x: x(k * most), y: HEIGHT - BOTTOM + 14, "text-anchor": "middle" }),
+    ),
+  );
   marks.push(text("eps", { x: (LEFT + WIDTH - RIGHT) / 2, y: HEIGHT - 3, "text-anchor": "middle" }));
   if (budget < most) {
     marks.push(s("line", { x1: x(budget), x2: x(budget), y1: TOP, y2: HEIGHT - BOTTOM, class: "lab-budget" }));

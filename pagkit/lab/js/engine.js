@@ -5,7 +5,8 @@
 
 /** The numbers behind base64 text, as `kind`: float64, float32, float16 or int8. All little-endian. */
 export function decode(text, kind) {
-  const letters = atob(text), bytes = new Uint8Array(letters.length);
+  const letters = atob(text);
+  const bytes = new Uint8Array(letters.length);
   for (let i = 0; i < bytes.length; i++) bytes[i] = letters.charCodeAt(i);
   if (kind === "float16") return Float32Array.from(new Uint16Array(bytes.buffer), half);
   const types = { float64: Float64Array, float32: Float32Array, int8: Int8Array, uint8: Uint8Array };
@@ -14,7 +15,9 @@ export function decode(text, kind) {
 
 /** A float16 from its 16 bits. */
 function half(bits) {
-  const sign = bits & 0x8000 ? -1 : 1, exponent = (bits >> 10) & 31, fraction = bits & 1023;
+  const sign = bits & 0x8000 ? -1 : 1;
+  const exponent = (bits >> 10) & 31;
+  const fraction = bits & 1023;
   return sign * (exponent ? 2 ** (exponent - 15) * (1 + fraction / 1024) : 2 ** -24 * fraction);
 }
 
@@ -22,7 +25,8 @@ function half(bits) {
 function weights({ dtype, data, scale }) {
   const values = decode(data, dtype);
   if (!scale) return values;
-  const scales = decode(scale, "float32"), row = values.length / scales.length;
+  const scales = decode(scale, "float32");
+  const row = values.length / scales.length;
   return Float32Array.from(values, (value, i) => value * scales[Math.floor(i / row)]);
 }
 
@@ -39,7 +43,9 @@ export function compile(packed) {
     return run(Float64Array.from(x));
   };
   return {
-    shape: packed.shape, size, classes: packed.classes,
+    shape: packed.shape,
+    size,
+    classes: packed.classes,
     logits: (x) => start(x)[0],
     pull(x, slope) {
       const [logits, back] = start(x);
@@ -70,14 +76,20 @@ function chain(specs, shape) {
 const LAYERS = {
   flatten: (_, shape) => ({ shape: [shape.reduce((a, b) => a * b, 1)], run: (x) => [x, (slope) => slope] }),
   reshape: (spec) => ({ shape: spec.shape, run: (x) => [x, (slope) => slope] }),
-  normalize, dense, conv, act, residual,
+  normalize,
+  dense,
+  conv,
+  act,
+  residual,
 };
 
 /** (x - mean) / std, one value for all or one a channel. */
 function normalize(spec, shape) {
-  const mean = decode(spec.mean, "float32"), std = decode(spec.std, "float32");
+  const mean = decode(spec.mean, "float32");
+  const std = decode(spec.std, "float32");
   const run = (x) => {
-    const share = mean.length / x.length, at = (i) => Math.floor(i * share);
+    const share = mean.length / x.length;
+    const at = (i) => Math.floor(i * share);
     return [x.map((v, i) => (v - mean[at(i)]) / std[at(i)]), (slope) => slope.map((v, i) => v / std[at(i)])];
   };
   return { shape, run };
@@ -85,8 +97,10 @@ function normalize(spec, shape) {
 
 /** W x + b. */
 function dense(spec) {
-  const weight = weights(spec.weight), bias = spec.bias && decode(spec.bias, "float32");
-  const outputs = spec.outputs, inputs = weight.length / outputs;
+  const weight = weights(spec.weight);
+  const bias = spec.bias && decode(spec.bias, "float32");
+  const outputs = spec.outputs;
+  const inputs = weight.length / outputs;
   const back = (slope) => {
     const result = new Float64Array(inputs);
     for (let o = 0, k = 0; o < outputs; o++) {
@@ -110,17 +124,24 @@ function dense(spec) {
 /** A convolution with a square kernel; zeros around the image. */
 function conv(spec, [inputs, height, width]) {
   const { outputs, kernel, stride, padding } = spec;
-  const weight = weights(spec.weight), bias = spec.bias && decode(spec.bias, "float32");
+  const weight = weights(spec.weight);
+  const bias = spec.bias && decode(spec.bias, "float32");
   const rows = Math.floor((height + 2 * padding - kernel) / stride) + 1;
   const columns = Math.floor((width + 2 * padding - kernel) / stride) + 1;
-  const taps = sweep(height, width, rows, columns, spec), area = kernel * kernel, input = height * width, output = rows * columns;
+  const taps = sweep(height, width, rows, columns, spec);
+  const area = kernel * kernel;
+  const input = height * width;
+  const output = rows * columns;
   const back = (slope) => {
     const result = new Float64Array(inputs * input);
     for (let o = 0; o < outputs; o++) {
       for (let i = 0; i < inputs; i++) {
-        const here = (o * inputs + i) * area, to = o * output, from = i * input;
+        const here = (o * inputs + i) * area;
+        const to = o * output;
+        const from = i * input;
         for (let t = 0; t < taps.length; t += 4) {
-          const w = weight[here + taps[t]], end = to + taps[t + 1] + taps[t + 3];
+          const w = weight[here + taps[t]];
+          const end = to + taps[t + 1] + taps[t + 3];
           for (let n = to + taps[t + 1], m = from + taps[t + 2]; n < end; n++, m += stride) result[m] += w * slope[n];
         }
       }
@@ -132,9 +153,12 @@ function conv(spec, [inputs, height, width]) {
     for (let o = 0; o < outputs; o++) {
       if (bias) y.fill(bias[o], o * output, (o + 1) * output);
       for (let i = 0; i < inputs; i++) {
-        const here = (o * inputs + i) * area, to = o * output, from = i * input;
+        const here = (o * inputs + i) * area;
+        const to = o * output;
+        const from = i * input;
         for (let t = 0; t < taps.length; t += 4) {
-          const w = weight[here + taps[t]], end = to + taps[t + 1] + taps[t + 3];
+          const w = weight[here + taps[t]];
+          const end = to + taps[t + 1] + taps[t + 3];
           for (let n = to + taps[t + 1], m = from + taps[t + 2]; n < end; n++, m += stride) y[n] += w * x[m];
         }
       }
@@ -146,11 +170,15 @@ function conv(spec, [inputs, height, width]) {
 
 /** For each tap of the kernel and each row: tap, first output, first input, how many; only what lies inside the image. */
 function sweep(height, width, rows, columns, { kernel, stride, padding }) {
-  const span = (k, side, count) => [Math.max(0, Math.ceil((padding - k) / stride)), Math.min(count, Math.floor((side - 1 + padding - k) / stride) + 1)];
+  const span = (k, side, count) => [
+    Math.max(0, Math.ceil((padding - k) / stride)),
+    Math.min(count, Math.floor((side - 1 + padding - k) / stride) + 1),
+  ];
   const taps = [];
   for (let ky = 0; ky < kernel; ky++) {
     for (let kx = 0; kx < kernel; kx++) {
-      const [left, right] = span(kx, width, columns), [top, bottom] = span(ky, height, rows);
+      const [left, right] = span(kx, width, columns);
+      const [top, bottom] = span(ky, height, rows);
       for (let y = top; y < bottom; y++) {
         const from = (y * stride + ky - padding) * width + left * stride + kx - padding;
         if (right > left) taps.push(ky * kernel + kx, y * columns + left, from, right - left);
@@ -167,7 +195,7 @@ function act(spec, shape) {
 }
 
 const sigmoid = (v) => 1 / (1 + Math.exp(-v));
-const bell = (v) => Math.exp(-v * v / 2) / Math.sqrt(2 * Math.PI);
+const bell = (v) => Math.exp((-v * v) / 2) / Math.sqrt(2 * Math.PI);
 
 const ACTIVATIONS = {
   relu: [(v) => (v > 0 ? v : 0), (v) => (v > 0 ? 1 : 0)],
@@ -180,8 +208,9 @@ function normal(v) {
   const a = Math.abs(v);
   let tail;
   if (a < 3) {
-    let term = a, sum = a;
-    for (let k = 1; Math.abs(term) > 1e-17 * sum; k++) sum += term *= a * a / (2 * k + 1);
+    let term = a;
+    let sum = a;
+    for (let k = 1; Math.abs(term) > 1e-17 * sum; k++) sum += term *= (a * a) / (2 * k + 1);
     tail = 0.5 - bell(a) * sum;
   } else {
     let fraction = 0;
@@ -193,14 +222,21 @@ function normal(v) {
 
 /** act(skip(x) + body(x)). */
 function residual(spec, shape) {
-  const body = chain(spec.body, shape), skip = chain(spec.skip, shape), last = chain(spec.act, body.shape);
+  const body = chain(spec.body, shape);
+  const skip = chain(spec.skip, shape);
+  const last = chain(spec.act, body.shape);
   const run = (x) => {
-    const [a, backA] = body.run(x), [b, backB] = skip.run(x);
+    const [a, backA] = body.run(x);
+    const [b, backB] = skip.run(x);
     const [y, backY] = last.run(a.map((v, i) => v + b[i]));
-    return [y, (slope) => {
-      const s = backY(slope), other = backB(s);
-      return backA(s).map((v, i) => v + other[i]);
-    }];
+    return [
+      y,
+      (slope) => {
+        const s = backY(slope);
+        const other = backB(s);
+        return backA(s).map((v, i) => v + other[i]);
+      },
+    ];
   };
   return { shape: body.shape, run };
 }

@@ -7,17 +7,30 @@ import { argmax, smallestEps } from "./attack.js";
  * {root}. `nets` name -> network; `draw(x, label)` is called with the digit of a round; `rules()` gives norm, steps, bounds and most.
  */
 export function game(nets, digits, classes, deal, rules) {
-  const names = Object.keys(nets), told = readout(), work = worker(), table = h("div", { class: "lab-lengths-holder" });
-  let rounds = 0, right = 0, current = null, order = [];
+  const names = Object.keys(nets);
+  const told = readout();
+  const work = worker();
+  const table = h("div", { class: "lab-lengths-holder" });
+  let rounds = 0;
+  let right = 0;
+  let current = null;
+  let order = [];
   const answers = h("div", { class: "lab-row", role: "group", "aria-label": "Which network falls first?" });
   const guesses = names.map((name) => button(name, () => answer(name), { disabled: true }));
   answers.append(...guesses);
   const next = button("Deal a digit", start, { class: "lab-play" });
-  const allow = (on) => guesses.forEach((one) => { one.disabled = !on; });
+  const allow = (on) =>
+    guesses.forEach((one) => {
+      one.disabled = !on;
+    });
 
   function start() {
     const fair = digits.filter(({ x, label }) => names.every((name) => argmax(nets[name].logits(x)) === label));
-    if (!order.length) order = fair.map((digit, i) => ({ digit, key: (i * 7919 + 13 * rounds) % 101 })).sort((a, b) => a.key - b.key).map(({ digit }) => digit);
+    if (!order.length)
+      order = fair
+        .map((digit, i) => ({ digit, key: (i * 7919 + 13 * rounds) % 101 }))
+        .sort((a, b) => a.key - b.key)
+        .map(({ digit }) => digit);
     current = order.pop();
     if (!current) return told.say("There is no digit here that every network reads.");
     deal(current.x, current.label);
@@ -41,14 +54,30 @@ export function game(nets, digits, classes, deal, rules) {
     const won = found.find(({ name }) => name === guess).eps === found[0].eps;
     rounds += 1;
     right += won;
-    table.replaceChildren(h("dl", { class: "lab-lengths" }, ...found.flatMap(({ name, eps }) => [
-      h("dt", {}, name), h("dd", {}, h("i", { class: name === guess ? "guess" : "budget", style: `width:${100 * Math.min(1, eps / most)}%` }),
-        h("b", {}, Number.isFinite(eps) ? tidy(eps) : `not by ${tidy(most)}`))])));
-    told.say(h("b", { class: won ? "held" : "broken" }, won ? "Right. " : "No. "), `${found[0].name} falls first, at eps ${tidy(found[0].eps)}. Score: ${right} of ${rounds}.`);
+    table.replaceChildren(ranking(found, guess, most));
+    const first = Number.isFinite(found[0].eps) ? `${found[0].name} falls first, at eps ${tidy(found[0].eps)}` : "none fell";
+    told.say(h("b", { class: won ? "held" : "broken" }, won ? "Right. " : "No. "), `${first}. Score: ${right} of ${rounds}.`);
     next.textContent = "Deal another";
     next.focus({ preventScroll: true });
   }
-  const root = h("div", { class: "lab-game" }, h("b", { class: "lab-name" }, "Who falls first?"), h("div", { class: "lab-row" }, next, answers), told.root, table);
+  const root = h(
+    "div",
+    { class: "lab-game" },
+    h("b", { class: "lab-name" }, "Who falls first?"),
+    h("div", { class: "lab-row" }, next, answers),
+    told.root,
+    table,
+  );
   told.say("You name the network, then all are measured.");
   return { root };
+}
+
+/** The networks in the order of their fall, with the eps of each. */
+function ranking(found, guess, most) {
+  const row = ({ name, eps }) => {
+    const width = `width:${100 * Math.min(1, eps / most)}%`;
+    const bar = h("i", { class: name === guess ? "guess" : "budget", style: width });
+    return [h("dt", {}, name), h("dd", {}, bar, h("b", {}, Number.isFinite(eps) ? tidy(eps) : `not by ${tidy(most)}`))];
+  };
+  return h("dl", { class: "lab-lengths" }, ...found.flatMap(row));
 }

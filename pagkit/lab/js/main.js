@@ -13,7 +13,7 @@ function build(root, kind, spec) {
   root.dataset.lab = kind;
   ready = KINDS[kind](root, spec, tell);
   root.lab = ready.lab;
-  root.dataset.ready = "";
+  root.dataset.ready = "true";
   return ready;
 }
 
@@ -36,8 +36,10 @@ export function render({ model, el }) {
   root.addEventListener("lab-change", send);
   send({ detail: ready.snapshot() });
   const take = () => {
-    const now = ready.snapshot(), change = {};
-    for (const name of ["point", "eps"]) if (JSON.stringify(model.get(name)) !== JSON.stringify(now[name])) change[name] = model.get(name);
+    const now = ready.snapshot();
+    const change = {};
+    for (const name of ["point", "eps"])
+      if (JSON.stringify(model.get(name)) !== JSON.stringify(now[name])) change[name] = model.get(name);
     if (Object.keys(change).length) ready.set(change);
   };
   model.on("change:point change:eps", take);

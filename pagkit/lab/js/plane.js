@@ -1,158 +1,111 @@
 // The plane lab: choose a start on the map, set the attack, watch every step.
 
-import { button, choice, h, lengths, menu, questions, readout, slider, tick, tidy, worker } from "./ui.js";
+import { button, h, lengths, questions, readout, worker } from "./ui.js";
 import { compile, decode } from "./engine.js";
-import { LOSSES, argmax, logOddsSlope, pgd } from "./attack.js";
+import { logOddsSlope, pgd } from "./attack.js";
 import { exactRadius } from "./geometry.js";
+import { layout, listen, makeControls, makePlayer } from "./planecontrols.js";
 import { planeView } from "./planeview.js";
 import { survivalCurve } from "./curve.js";
 import { explain, far } from "./verdict.js";
 
-const NORMS = { l2: "L2", linf: "L∞" };
+const FREE = [-Infinity, Infinity];
 
-/** Build the lab inside `root`. Returns {lab, snapshot}: the answers for `root.lab`, and what there is to tell a notebook. */
+/** Build the lab inside `root`. Returns {lab, snapshot, set}: the answers for `root.lab`, what to tell a notebook, a way to set things. */
 export function plane(root, spec, tell) {
-  const nets = {}, pieces = {};
-  for (const [name, { net, pieces: packed }] of Object.entries(spec.nets)) {
-    nets[name] = compile(net);
-    pieces[name] = packed ? decode(packed, "float64") : null;
-  }
-  const bounds = [-Infinity, Infinity], state = { ...spec.settings }, view = planeView(spec), curve = spec.points.x.length ? survivalCurve() : null;
-  const told = readout(), ruler = lengths(), mapWork = worker(), curveWork = worker();
-  let found, exact, label, shown = 0, timer = 0, drawn = null;
+  const { nets, pieces } = load(spec);
+  const state = { ...spec.settings };
+  const view = planeView(spec);
+  const curve = spec.points.x.length ? survivalCurve() : null;
+  const told = readout();
+  const ruler = lengths();
+  const mapWork = worker();
+  const curveWork = worker();
+  let now = null; // what the attack did
+  let drawn = null; // the network whose map is drawn
 
-  const labelOf = (point) => {
-    if (!spec.points.x.length) return spec.focus;
-    const gaps = spec.points.x.map((x) => far("l2", x, point));
-    return spec.points.y[gaps.indexOf(Math.min(...gaps))];
-  };
-  const options = () => ({ ...state, bounds, start: state.random ? "random" : null });
-
-  function update() {
-    label = labelOf(state.point);
-    found = pgd(nets[state.net], state.point, label, options());
-    found.path = found.path.map((p) => Array.from(p));
-    exact = pieces[state.net] ? exactRadius(pieces[state.net], state.point, state.norm) : { radius: null, foot: null };
+  const update = () => {
+    now = examine(nets[state.net], pieces[state.net], state, spec);
     if (drawn !== state.net) {
       drawn = state.net;
       mapWork(view.map(nets[state.net], pieces[state.net]));
     }
-    if (curve) curveWork(curve.run(nets[state.net], pieces[state.net], spec.points, { ...state, bounds }, spec.ranges.eps[1]));
-    pause();
-    show(found.path.length - 1);
-  }
-
-  function show(step) {
-    shown = step;
-    controls.step.input.max = Math.max(1, found.path.length - 1);
-    controls.step.set(step);
-    view.attack({ ...state, exact, found, shown, label, focus: spec.focus });
-    const verdict = explain({ ...state, label }, found, exact.radius, spec.classes), reach = state.steps * state.stepSize;
-    const moved = far(state.norm, found.path[step], state.point);
-    told.say(h("b", { class: verdict.broken ? "broken" : "held" }, verdict.head), `${verdict.why} True class: ${spec.classes[label]}.`);
-    const rows = [["allowed, eps", state.eps, "allowed"], ["steps × size", reach, "budget"], ["moved", moved, verdict.broken ? "broken" : "held"]];
-    if (exact.radius !== null) rows.push(["to the boundary", exact.radius, "exact"]);
-    ruler.draw(rows, 1.5 * Math.max(state.eps, Number.isFinite(exact.radius) ? exact.radius ?? 0 : 0, moved) || 1);
+    if (curve)
+      curveWork(curve.run(nets[state.net], pieces[state.net], spec.points, { ...state, bounds: FREE }, spec.ranges.eps[1]));
+    player.stop();
+    show(now.found.path.length - 1);
+  };
+  const show = (step) => {
+    player.at(step, now.found.path.length - 1);
+    view.attack({ ...state, ...now, shown: step, focus: spec.focus });
+    const { broken, head, why } = now.verdict;
+    told.say(h("b", { class: broken ? "broken" : "held" }, head), `${why} True class: ${spec.classes[now.label]}.`);
+    ruler.draw(...rulerRows(state, now, step));
     tell();
-  }
-
+  };
   const set = (change) => {
     Object.assign(state, change);
-    for (const [key, control] of Object.entries(controls)) if (key in state) control.set(state[key]);
-    for (const { one, wants } of presets) one.setAttribute("aria-pressed", Object.keys(wants).every((key) => String(wants[key]) === String(state[key])));
+    for (const [key, control] of Object.entries(controls)) control.set(state[key]);
+    for (const { one, wants } of presets) {
+      const chosen = Object.keys(wants).every((key) => String(wants[key]) === String(state[key]));
+      one.setAttribute("aria-pressed", String(chosen));
+    }
     update();
   };
-  const pause = () => {
-    clearInterval(timer);
-    timer = 0;
-    controls.play.textContent = "▶ Play";
-  };
-  const play = () => {
-    if (timer) return pause();
-    show(shown >= found.path.length - 1 ? 0 : shown);
-    controls.play.textContent = "❚❚ Pause";
-    timer = setInterval(() => (shown < found.path.length - 1 ? show(shown + 1) : pause()), Math.max(60, 1600 / found.path.length));
-  };
-  const controls = makeControls(spec, state, set, play, (step) => { pause(); show(step); });
+  const player = makePlayer(show);
+  const controls = makeControls(spec, state, set);
   const presets = Object.entries(spec.presets).map(([name, change]) => {
-    const { seed, ...wants } = { ...spec.settings, ...change };
+    const wants = { ...spec.settings, ...change, seed: 0 };
     return { wants, one: button(name, () => set(wants)) };
   });
-  root.replaceChildren(...layout(spec, view, controls, told, ruler, curve, presets, set, state));
+  root.replaceChildren(...layout(spec, view, controls, player, told, ruler, curve, presets, set, state));
   listen(view, spec.box, state, set);
   update();
+  const radius = (net, x, norm = "l2") => (pieces[net] ? exactRadius(pieces[net], x, norm).radius : null);
   return {
-    lab: {
-      ...questions(nets, bounds, { logOddsSlope, pgd }),
-      /** The exact distance of x to the boundary of a network; null where none is known. */
-      radius: (net, x, norm = "l2") => (pieces[net] ? exactRadius(pieces[net], x, norm).radius : null),
-      settings: () => ({ ...state }), set,
-    },
-    snapshot: () => ({
-      point: Array.from(state.point), eps: state.eps, radius: Number.isFinite(exact.radius) ? exact.radius : null,
-      result: { net: state.net, label, read: argmax(nets[state.net].logits(found.x)), x: Array.from(found.x), broken: found.read.some((c) => c !== label) },
-    }),
+    lab: { ...questions(nets, FREE, { logOddsSlope, pgd }), radius, settings: () => ({ ...state }), set },
+    snapshot: () => snapshot(state, now),
     set,
   };
 }
 
-function makeControls(spec, state, set, play, show) {
-  const names = Object.keys(spec.nets), range = (key, label) => slider({ label, range: spec.ranges[key], value: state[key], onInput: (v) => set({ [key]: v }) });
-  const net = { label: "Network", options: names.map((name) => [name, name]), value: state.net, onChange: (v) => set({ net: v }) };
-  const losses = { "log-odds": "log-odds", "cross-entropy": "cross-entropy", "cross-entropy x1000": "cross-entropy, logits × 1000" };
+/** The networks, compiled, and the pieces of their exact boundaries, null where none is known. */
+function load(spec) {
+  const entries = Object.entries(spec.nets);
   return {
-    net: names.length > 3 ? menu(net) : choice(net),
-    norm: choice({ label: "Norm", options: spec.norms.map((n) => [n, NORMS[n]]), value: state.norm, onChange: (v) => set({ norm: v }) }),
-    eps: range("eps", "Radius allowed, eps"), steps: range("steps", "Number of steps"), stepSize: range("stepSize", "Size of a step"),
-    loss: menu({ label: "Loss", options: Object.keys(LOSSES).map((l) => [l, losses[l]]), value: state.loss, onChange: (v) => set({ loss: v }) }),
-    wrongWay: choice({ label: "Sign", options: [[false, "right"], [true, "wrong"]], value: state.wrongWay, onChange: (v) => set({ wrongWay: v }) }),
-    random: tick({ label: "Random start", value: state.random, onChange: (v) => set({ random: v, ...(v ? { seed: state.seed + 1 } : {}) }) }),
-    play: button("▶ Play", play, { class: "lab-play" }),
-    step: slider({ label: "Step shown", range: [0, state.steps, 1], value: state.steps, onInput: show }),
+    nets: Object.fromEntries(entries.map(([name, { net }]) => [name, compile(net)])),
+    pieces: Object.fromEntries(entries.map(([name, { pieces }]) => [name, pieces ? decode(pieces, "float64") : null])),
   };
 }
 
-function layout(spec, view, controls, told, ruler, curve, presets, set, state) {
-  const visit = (by) => () => {
-    const { x } = spec.points, gaps = x.map((p) => far("l2", p, state.point)), here = gaps.indexOf(Math.min(...gaps));
-    set({ point: x[(here + by + x.length) % x.length] });
-  };
-  const steps = spec.points.x.length ? h("div", { class: "lab-row" }, button("◀ point", visit(-1)), button("point ▶", visit(1))) : null;
-  const chart = curve && h("div", { class: "lab-chart" },
-    h("p", {}, h("b", {}, `How many of these ${spec.points.x.length} points survive? `), h("span", { class: "lab-key found" }, "this attack"),
-      ...(Object.values(spec.nets).some((n) => n.pieces) ? [h("span", { class: "lab-key true" }, "the truth")] : []), h("span", { class: "lab-key budget" }, "steps × size")), curve.root);
-  const head = presets.length ? h("div", { class: "lab-row lab-presets", role: "group", "aria-label": "Presets" }, h("span", {}, "Try"), ...presets.map(({ one }) => one)) : null;
-  const one = Object.keys(spec.nets).length === 1, pick = [one ? null : controls.net.root, spec.norms.length > 1 ? controls.norm.root : null];
-  return [
-    ...(head ? [head] : []),
-    h("div", { class: "lab-plane" },
-      h("div", {}, view.root, h("div", { class: "lab-row lab-player" }, controls.play, controls.step.root), ...(steps ? [steps] : []), ruler.root,
-        h("p", { class: "lab-hint" }, "Click or drag on the map, or use its arrow keys. ", legend(spec))),
-      h("div", { class: "lab-panel" }, told.root, ...pick.filter(Boolean), controls.eps.root, controls.steps.root, controls.stepSize.root,
-        controls.loss.root, h("div", { class: "lab-row" }, controls.wrongWay.root, controls.random.root), ...(chart ? [chart] : []))),
+/** Attack the chosen start: its class (that of the nearest point shown), the attack, the exact radius, and the verdict. */
+function examine(net, pieces, state, { points, focus, classes }) {
+  const gaps = points.x.map((x) => far("l2", x, state.point));
+  const label = gaps.length ? points.y[gaps.indexOf(Math.min(...gaps))] : focus;
+  const found = pgd(net, state.point, label, { ...state, bounds: FREE, start: state.random ? "random" : null });
+  const exact = pieces ? exactRadius(pieces, state.point, state.norm) : { radius: null, foot: null };
+  return { label, found, exact, verdict: explain({ ...state, label }, found, exact.radius, classes) };
+}
+
+/** The lengths to compare, and the longest that fits the scale. */
+function rulerRows(state, { found, exact, verdict }, step) {
+  const moved = far(state.norm, found.path[step], state.point);
+  const rows = [
+    ["allowed, eps", state.eps, "allowed"],
+    ["steps × size", state.steps * state.stepSize, "budget"],
+    ["moved", moved, verdict.broken ? "broken" : "held"],
   ];
+  if (exact.radius !== null) rows.push(["to the boundary", exact.radius, "exact"]);
+  const radius = Number.isFinite(exact.radius) ? exact.radius : 0;
+  return [rows, 1.5 * Math.max(state.eps, radius, moved) || 1];
 }
 
-const legend = ({ nets }) => h("span", {}, h("span", { class: "lab-key ball" }, "ball of eps"),
-  ...(Object.values(nets).some((n) => n.pieces) ? [h("span", { class: "lab-key exact" }, "exact radius: no attack ends inside")] : []));
-
-/** Pointer and arrow keys on the map. */
-function listen(view, [left, right, bottom, top], state, set) {
-  let held = false;
-  const go = (event) => set({ point: view.place(event) });
-  view.focus.addEventListener("pointerdown", (event) => {
-    held = true;
-    view.focus.setPointerCapture(event.pointerId);
-    go(event);
-  });
-  view.focus.addEventListener("pointermove", (event) => held && go(event));
-  for (const end of ["pointerup", "pointercancel"]) view.focus.addEventListener(end, () => { held = false; });
-  const keys = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1] };
-  view.focus.addEventListener("keydown", (event) => {
-    const move = keys[event.key], size = Math.max(right - left, top - bottom) / (event.shiftKey ? 500 : 60);
-    if (!move) return;
-    event.preventDefault();
-    const [x, y] = state.point;
-    set({ point: [Math.min(right, Math.max(left, x + move[0] * size)), Math.min(top, Math.max(bottom, y + move[1] * size))] });
-  });
+/** What a notebook can read. */
+function snapshot(state, { label, found, exact, verdict }) {
+  return {
+    point: Array.from(state.point),
+    eps: state.eps,
+    radius: Number.isFinite(exact.radius) ? exact.radius : null,
+    result: { net: state.net, label, read: found.read.at(-1), x: Array.from(found.x), broken: verdict.broken },
+  };
 }

@@ -31,7 +31,11 @@ export function slider({ label, range: [min, max, step], value, onInput }) {
     input.value = number;
     if (tell) onInput(number);
   };
-  return { root: h("label", { class: "lab-slider" }, h("span", {}, label), shown, input), set: (number) => show(number, false), input };
+  return {
+    root: h("label", { class: "lab-slider" }, h("span", {}, label), shown, input),
+    set: (number) => show(number, false),
+    input,
+  };
 }
 
 let groups = 0;
@@ -40,7 +44,10 @@ let groups = 0;
 export function choice({ label, options, value, onChange }) {
   const name = `lab-choice-${groups++}`;
   const inputs = options.map(([key]) => h("input", { type: "radio", name, value: key, onchange: () => onChange(key) }));
-  const set = (key) => options.forEach(([other], i) => { inputs[i].checked = other === key; });
+  const set = (key) =>
+    options.forEach(([other], i) => {
+      inputs[i].checked = other === key;
+    });
   set(value);
   const labels = options.map(([, text], i) => h("label", {}, inputs[i], h("span", {}, text)));
   return { root: h("fieldset", { class: "lab-choice" }, h("legend", {}, label), h("div", {}, ...labels)), set };
@@ -48,8 +55,14 @@ export function choice({ label, options, value, onChange }) {
 
 /** One of many, as a menu: {root, set}. */
 export function menu({ label, options, value, onChange }) {
-  const select = h("select", { onchange: () => onChange(options[select.selectedIndex][0]) }, ...options.map(([, text]) => h("option", {}, text)));
-  const set = (key) => { select.selectedIndex = options.findIndex(([other]) => other === key); };
+  const select = h(
+    "select",
+    { onchange: () => onChange(options[select.selectedIndex][0]) },
+    ...options.map(([, text]) => h("option", {}, text)),
+  );
+  const set = (key) => {
+    select.selectedIndex = options.findIndex(([other]) => other === key);
+  };
   set(value);
   return { root: h("label", { class: "lab-menu" }, h("span", {}, label), select), set };
 }
@@ -58,7 +71,12 @@ export function menu({ label, options, value, onChange }) {
 export function tick({ label, value, onChange }) {
   const input = h("input", { type: "checkbox", onchange: () => onChange(input.checked) });
   input.checked = value;
-  return { root: h("label", { class: "lab-tick" }, input, h("span", {}, label)), set: (on) => { input.checked = on; } };
+  return {
+    root: h("label", { class: "lab-tick" }, input, h("span", {}, label)),
+    set: (on) => {
+      input.checked = on;
+    },
+  };
 }
 
 export const button = (text, onclick, attributes = {}) => h("button", { type: "button", onclick, ...attributes }, text);
@@ -66,7 +84,8 @@ export const button = (text, onclick, attributes = {}) => h("button", { type: "b
 /** Text that a screen reader speaks when it changes, once the reader pauses: {root, say(...parts)}. A part is text or an element. */
 export function readout() {
   const root = h("p", { class: "lab-readout", role: "status", "aria-live": "polite" });
-  let last = "", timer = 0;
+  let last = "";
+  let timer = 0;
   const say = (...parts) => {
     const text = parts.map((part) => part.textContent ?? part).join("");
     if (text === last) return;
@@ -80,10 +99,18 @@ export function readout() {
 /** Lengths on one scale: {root, draw}. A row is [label, value, class]; what is longer than `most` runs off the end. */
 export function lengths() {
   const root = h("dl", { class: "lab-lengths" });
-  const draw = (rows, most) => root.replaceChildren(...rows.flatMap(([label, value, kind]) => [
-    h("dt", {}, label),
-    h("dd", {}, h("i", { class: `${kind}${value > most ? " over" : ""}`, style: `width:${Math.min(1, value / most) * 100}%` }), h("b", {}, tidy(value))),
-  ]));
+  const draw = (rows, most) =>
+    root.replaceChildren(
+      ...rows.flatMap(([label, value, kind]) => [
+        h("dt", {}, label),
+        h(
+          "dd",
+          {},
+          h("i", { class: `${kind}${value > most ? " over" : ""}`, style: `width:${Math.min(1, value / most) * 100}%` }),
+          h("b", {}, tidy(value)),
+        ),
+      ]),
+    );
   return { root, draw };
 }
 
