@@ -54,7 +54,7 @@ def plane(
         name: ends the HTML id; without one the id follows from the content.
 
     Raises:
-        ValueError: no networks, an unknown setting, network, norm or loss, a network that the page cannot run.
+        ValueError: no networks, an unknown setting, network, norm or loss, too few names of classes, a network that cannot be run.
     """
     if not nets:
         raise ValueError("nets is empty; expected at least one network")
@@ -65,6 +65,8 @@ def plane(
     first = {"net": next(iter(nets)), "norm": norms[0], "eps": 15.0, "steps": 10, "step_size": 2.0, "loss": LOSSES[0]}
     first |= {"wrong_way": False, "random_start": False, "point": start, **(settings or {})}
     packed = {key: {"net": pack(net, (2,), weights=weights), "pieces": _pieces(net, weights)} for key, net in nets.items()}
+    if short := [key for key, value in packed.items() if value["net"]["classes"] > len(classes)]:
+        raise ValueError(f"classes has {len(classes)} names; {short[0]!r} tells {packed[short[0]]['net']['classes']} classes apart")
     sliders = {"eps": (0, 40, 0.5), "stepSize": (0.1, 10, 0.1), "steps": (1, 100, 1)}
     sliders |= {PLANE_SETTINGS[key]: value for key, value in (ranges or {}).items()}
     spec = {

@@ -79,6 +79,7 @@ def test_a_lab_refuses_what_it_does_not_know(mlp, toy, digits, nets):
         ({"presets": {"a": {"loss": "hinge"}}}, "unknown loss 'hinge'"),
         ({"settings": {"net": "two"}}, "unknown net 'two'"),
         ({"norms": ("l1",)}, "unknown norm 'l1'"),
+        ({"classes": ("only one",)}, "classes has 1 names; 'one' tells 2 classes apart"),
         ({"name": "My lab"}, "becomes an HTML id"),
     ):
         with pytest.raises(ValueError, match=message):
