@@ -1,0 +1,24 @@
+"""Labs: a network that runs in the reader's page, with no kernel and no network connection.
+
+- ``export``: a PyTorch network as data (:func:`pack`), the same network rounded alike for PyTorch to measure (:func:`rounded`),
+  and a network on a plane through its inputs (:func:`sliced`).
+- ``labs``: :func:`plane`, a map on which PGD is walked step by step beside the exact radius; :func:`digits`, one digit before up to
+  four networks.
+- ``still``: what readers without JavaScript see.
+- ``page``: a :class:`Lab` as HTML that is the same at every run; :func:`document`, labs as a page of their own.
+- ``widget``: ``Lab.widget()``, the same as an anywidget of a live notebook, its point, eps, radius and result readable as traits.
+- ``js/``: plain ES modules. ``engine`` runs a network and its input gradient, ``attack`` is :mod:`pagkit.attacks` once more,
+  ``geometry`` measures distances to the exact boundary; the rest is what a reader sees and touches.
+
+In a page, the root element of a lab carries ``data-lab``, gains ``data-ready`` once it can be used, and has a property ``lab`` to
+ask questions of: ``nets``, ``logits(net, x)``, ``gradient(net, x, label)`` (of the label's log-odds) and ``attack(net, x, label,
+{norm, eps, steps, stepSize, target, start})`` -> ``{x, path}``; x is a flat list of numbers.
+"""
+
+from .export import pack as pack
+from .export import rounded as rounded
+from .export import sliced as sliced
+from .labs import digits as digits
+from .labs import plane as plane
+from .page import Lab as Lab
+from .page import document as document

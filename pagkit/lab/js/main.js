@@ -1,0 +1,47 @@
+// Where a page or a notebook comes in: build the lab that an element asks for.
+
+import { plane } from "./plane.js";
+import { digits } from "./digits.js";
+
+const KINDS = { plane, digits };
+
+/** Build a lab inside `root`; says "lab-change" when a reader changes something. */
+function build(root, kind, spec) {
+  let ready = null;
+  const tell = () => ready && root.dispatchEvent(new CustomEvent("lab-change", { detail: ready.snapshot() }));
+  root.classList.add("pagkit-lab");
+  root.dataset.lab = kind;
+  ready = KINDS[kind](root, spec, tell);
+  root.lab = ready.lab;
+  root.dataset.ready = "true";
+  return ready;
+}
+
+/** Build every lab of the page that waits for it. */
+export function mount() {
+  for (const root of document.querySelectorAll("[data-lab]:not([data-ready])")) {
+    const data = root.querySelector("script[type='application/json']");
+    if (data && KINDS[root.dataset.lab]) build(root, root.dataset.lab, JSON.parse(data.textContent));
+  }
+}
+
+/** For anywidget: the same lab, and its point, eps, radius and result as traits of the Python object. */
+export function render({ model, el }) {
+  const root = el.appendChild(document.createElement("div"));
+  const ready = build(root, model.get("kind"), model.get("spec"));
+  const send = ({ detail }) => {
+    for (const [name, value] of Object.entries(detail)) model.set(name, value);
+    model.save_changes();
+  };
+  root.addEventListener("lab-change", send);
+  send({ detail: ready.snapshot() });
+  const take = () => {
+    const now = ready.snapshot();
+    const change = {};
+    for (const name of ["point", "eps"])
+      if (JSON.stringify(model.get(name)) !== JSON.stringify(now[name])) change[name] = model.get(name);
+    if (Object.keys(change).length) ready.set(change);
+  };
+  model.on("change:point change:eps", take);
+  return () => model.off("change:point change:eps", take);
+}

@@ -1,0 +1,178 @@
+"""The labs: what each is given, checked and turned into what its script reads."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from .. import exact
+from ..data import Split, Task
+from . import still
+from .export import encode, pack, rounded
+from .page import Lab, make
+
+LOSSES = ("log-odds", "cross-entropy", "cross-entropy x1000")
+PLANE_SETTINGS = {
+    "net": "net", "norm": "norm", "eps": "eps", "steps": "steps", "step_size": "stepSize", "loss": "loss",
+    "wrong_way": "wrongWay", "random_start": "random", "point": "point",
+}  # fmt: skip
+DIGIT_RANGES = {"l2": [0, 2.5, 0.05], "linf": [0, 0.4, 0.01]}
+Settings = Mapping[str, object]
+
+
+def plane(
+    nets: Mapping[str, nn.Module],
+    points: Split | None = None,
+    *,
+    box: tuple[float, float, float, float] = (-75.0, 75.0, -130.0, 130.0),
+    classes: Sequence[str] = ("class 0", "class 1"),
+    focus: int = 0,
+    axes: tuple[str, str] = ("x₁", "x₂"),
+    norms: Sequence[str] = ("l2", "linf"),
+    ranges: Mapping[str, tuple[float, float, float]] | None = None,
+    settings: Settings | None = None,
+    presets: Mapping[str, Settings] | None = None,
+    weights: str = "float32",
+    name: str | None = None,
+) -> Lab:
+    """A map of the plane on which a reader attacks small networks, beside the exact radius.
+
+    Args:
+        nets: name -> network of two inputs. Those that :func:`pagkit.exact.radius` takes come with their exact boundary.
+        points: data to show, x (N, 2); a start has the class of the nearest one, and a curve counts the survivors among them (60 or
+            fewer, evenly spaced). None: every start has the class ``focus``.
+        box: what the map shows, (x1 low, x1 high, x2 low, x2 high).
+        classes: their names; ``focus`` is the one painted blue. ``axes``: names of the two inputs.
+        norms: ``"l2"``, ``"linf"`` or both.
+        ranges: of the sliders, (lowest, highest, step) for ``eps``, ``step_size`` and ``steps``.
+        settings: what the lab starts with: ``net``, ``norm``, ``eps``, ``steps``, ``step_size``, ``loss`` (``"log-odds"``,
+            ``"cross-entropy"`` or ``"cross-entropy x1000"``), ``wrong_way``, ``random_start``, ``point``.
+        presets: name of a button -> what it changes of these settings.
+        weights: as in :func:`pagkit.lab.pack`; float32 rounds nothing, and the page runs what was trained.
+        name: ends the HTML id; without one the id follows from the content.
+
+    Raises:
+        ValueError: no networks, an unknown setting, network, norm or loss, too few names of classes, a network that cannot be run.
+    """
+    if not nets:
+        raise ValueError("nets is empty; expected at least one network")
+    if unknown := [n for n in norms if n not in DIGIT_RANGES]:
+        raise ValueError(f"unknown norm {unknown[0]!r}; expected 'l2' or 'linf'")
+    shown = _spaced(points, 60) if points is not None else Split(torch.zeros(0, 2), torch.zeros(0, dtype=torch.int64))
+    start = shown.x[0].tolist() if len(shown) else [(box[0] + box[1]) / 2, (box[2] + box[3]) / 2]
+    first = {"net": next(iter(nets)), "norm": norms[0], "eps": 15.0, "steps": 10, "step_size": 2.0, "loss": LOSSES[0]}
+    first |= {"wrong_way": False, "random_start": False, "point": start, **(settings or {})}
+    packed = {key: {"net": pack(net, (2,), weights=weights), "pieces": _pieces(net, weights)} for key, net in nets.items()}
+    if short := [key for key, value in packed.items() if value["net"]["classes"] > len(classes)]:
+        raise ValueError(f"classes has {len(classes)} names; {short[0]!r} tells {packed[short[0]]['net']['classes']} classes apart")
+    sliders = {"eps": (0, 40, 0.5), "stepSize": (0.1, 10, 0.1), "steps": (1, 100, 1)}
+    sliders |= {PLANE_SETTINGS[key]: value for key, value in (ranges or {}).items()}
+    spec = {
+        "nets": packed,
+        "box": list(box),
+        "axes": list(axes),
+        "classes": list(classes),
+        "focus": focus,
+        "points": {"x": _short(shown.x), "y": shown.y.tolist()},
+        "norms": list(norms),
+        "ranges": {key: list(value) for key, value in sliders.items()},
+        "settings": _plane_settings(first, nets, norms) | {"seed": 0},
+        "presets": {key: _plane_settings(value, nets, norms) for key, value in (presets or {}).items()},
+    }
+    model = rounded(nets[first["net"]], weights=weights)
+    return make("plane", spec, still.plane(model, shown, box, tuple(first["point"]), focus), name)
+
+
+def digits(
+    nets: Mapping[str, nn.Module],
+    task: Task,
+    *,
+    indices: Sequence[int] | None = None,
+    reader: bool = True,
+    norm: str = "l2",
+    eps: Mapping[str, float] | None = None,
+    steps: int = 20,
+    target: int | None = None,
+    weights: str = "int8",
+    name: str | None = None,
+) -> Lab:
+    """One digit, chosen or drawn, before up to four networks side by side.
+
+    Args:
+        nets: name -> network for one-channel square images, one to four.
+        task: its test split is chosen from, its training split is what the nearest-neighbour reader knows.
+        indices: which test images to offer; default: the first two of each class.
+        reader: bring the training images (a byte a pixel), so that a nearest-neighbour reader judges beside the networks.
+        norm, eps: what the lab starts with; ``eps`` a value a norm, default ``{"l2": 0.5, "linf": 0.1}``.
+        steps: of every attack, each ``2.5 eps / steps`` long.
+        target: the class to reach at first; None for any wrong one.
+        weights: as in :func:`pagkit.lab.pack`.
+        name: ends the HTML id; without one the id follows from the content.
+
+    Raises:
+        ValueError: no networks or more than four, images that are not square and grey, an unknown norm, a network that cannot be run.
+    """
+    if not 1 <= len(nets) <= 4:
+        raise ValueError(f"there are {len(nets)} networks; expected one to four")
+    if len(task.shape) != 3 or task.shape[0] != 1 or task.shape[1] != task.shape[2]:
+        raise ValueError(f"{task.name} has inputs of shape {task.shape}; expected grey square images (1, side, side)")
+    if norm not in DIGIT_RANGES:
+        raise ValueError(f"unknown norm {norm!r}; expected 'l2' or 'linf'")
+    if indices is None:
+        first = [(task.test.y == c).nonzero().flatten()[:2] for c in range(len(task.classes))]
+        indices = torch.cat(first).tolist()
+    chosen = Split(task.test.x[list(indices)], task.test.y[list(indices)])
+    radii = {"l2": 0.5, "linf": 0.1, **(eps or {})}
+    spec = {
+        "nets": {key: pack(net, task.shape, weights=weights) for key, net in nets.items()},
+        "shape": list(task.shape),
+        "classes": list(task.classes),
+        "bounds": list(task.bounds),
+        "digits": _bytes(chosen),
+        "reader": _bytes(task.train) if reader else None,
+        "norms": list(DIGIT_RANGES),
+        "ranges": DIGIT_RANGES,
+        "eps": radii,
+        "settings": {"norm": norm, "eps": radii[norm], "steps": steps, "target": target, "view": "attack"},
+    }
+    models = {key: rounded(net, weights=weights) for key, net in nets.items()}
+    return make("digits", spec, still.digits(models, task, chosen.first(1), norm, radii[norm], steps), name)
+
+
+def _plane_settings(values: Settings, nets: Mapping[str, nn.Module], norms: Sequence[str]) -> dict[str, object]:
+    """Settings under the script's names, checked."""
+    if unknown := sorted(set(values) - set(PLANE_SETTINGS)):
+        raise ValueError(f"unknown setting {unknown[0]!r}; expected some of {', '.join(PLANE_SETTINGS)}")
+    for key, known in (("net", tuple(nets)), ("norm", tuple(norms)), ("loss", LOSSES)):
+        if key in values and values[key] not in known:
+            raise ValueError(f"unknown {key} {values[key]!r}; expected one of {', '.join(known)}")
+    return {PLANE_SETTINGS[key]: [float(v) for v in value] if key == "point" else value for key, value in values.items()}
+
+
+def _pieces(net: nn.Module, weights: str) -> str | None:
+    """The exact boundary of the rounded network: origin (2), direction (2), low and high of each piece, float64; None if unknown."""
+    try:
+        found = exact._pieces(*exact._layers(rounded(net, weights=weights)))
+    except ValueError:
+        return None
+    rows = torch.cat([found.origin, found.direction, found.low[:, None], found.high[:, None]], dim=1)
+    return encode(rows.round(decimals=9), "float64")  # the last digits differ from processor to processor
+
+
+def _spaced(split: Split, most: int) -> Split:
+    """At most so many rows, evenly spaced, along the line from the lowest x1 to the highest."""
+    rows = split.x[:, 0].argsort()
+    rows = rows[torch.linspace(0, len(rows) - 1, min(most, len(rows))).round().long()]
+    return Split(split.x[rows], split.y[rows])
+
+
+def _short(x: Tensor) -> list[list[float]]:
+    return [[round(value, 3) for value in row] for row in x.tolist()]
+
+
+def _bytes(split: Split) -> dict[str, object]:
+    """Images as bytes: sixteenths where that loses nothing, as for scikit-learn's digits, else 255ths."""
+    levels = 16 if torch.equal((split.x * 16).round() / 16, split.x) else 255
+    return {"x": encode((split.x * levels).round(), "uint8"), "y": encode(split.y, "uint8"), "levels": levels}

@@ -1,0 +1,131 @@
+"""A lab as a piece of a page: plain HTML that is the same at every run, and the one script that all labs of a page share."""
+
+from __future__ import annotations
+
+import hashlib
+import html
+import json
+import re
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .widget import LabWidget
+
+SOURCES = Path(__file__).parent / "js"
+MODULES = (
+    "engine",
+    "attack",
+    "geometry",
+    "ui",
+    "planeview",
+    "curve",
+    "verdict",
+    "planecontrols",
+    "plane",
+    "draw",
+    "panel",
+    "game",
+    "digits",
+    "main",
+)
+_carrier: list[str] = []  # the id of the lab that brings the script: the first one that this process shows
+
+
+@dataclass(frozen=True)
+class Lab:
+    """What :func:`pagkit.lab.plane` and :func:`pagkit.lab.digits` make. As a cell's last value it is shown, and works, without a kernel.
+
+    Attributes:
+        kind: ``"plane"`` or ``"digits"``.
+        id: the HTML id; depends on the name given, or on the content, and on nothing else.
+        spec: all that the script needs, JSON-able.
+        still: HTML that readers without JavaScript see, and the printed page.
+    """
+
+    kind: str
+    id: str
+    spec: dict[str, object]
+    still: str
+
+    def __repr__(self) -> str:
+        return f"<{self.kind} lab: {', '.join(self.spec['nets'])}>"
+
+    def _repr_html_(self) -> str:
+        if not _carrier:
+            _carrier.append(self.id)
+        return self.html(script=self.id == _carrier[0])
+
+    def html(self, *, script: bool = True) -> str:
+        """The lab as HTML. With ``script``, the style and the script come along: once a page is enough."""
+        data = to_json(self.spec).replace("</", "<\\/")
+        lab = (
+            f'<div class="pagkit-lab" id="{self.id}" data-lab="{self.kind}">'
+            f'<div class="lab-still">{self.still}</div><script type="application/json">{data}</script></div>'
+        )
+        if script:
+            return f'<style>{style()}</style>{lab}<script type="module">\n{code()}globalThis.pagkitLabs = {{ mount }};\nmount();\n</script>'
+        return f"{lab}<script>globalThis.pagkitLabs?.mount();</script>"
+
+    def widget(self) -> LabWidget:
+        """The same lab as an anywidget, for a notebook with a kernel: point, eps, radius and result are its traits.
+
+        Raises:
+            ImportError: anywidget is not installed.
+        """
+        from .widget import LabWidget
+
+        return LabWidget(kind=self.kind, spec=self.spec)
+
+
+def document(*labs: Lab, title: str = "A lab", theme: str = "light") -> str:
+    """A whole HTML page with these labs, which works from a file. ``theme`` is ``"light"`` or ``"dark"``."""
+    body = "\n".join(lab.html(script=i == 0) for i, lab in enumerate(labs))
+    page = (
+        "body{margin:0 auto;max-width:780px;padding:8px;background:#fff;font-family:system-ui,sans-serif}h1{font-size:1.5em}"
+        "html[data-theme=dark] body{background:#14181d;color:#e6edf3}"
+    )
+    head = f'<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1"><title>{html.escape(title)}</title>'
+    whole = f"<head>{head}<style>{page}</style></head><body><main><h1>{html.escape(title)}</h1>{body}</main></body>"
+    return f'<!doctype html><html lang="en" data-theme="{theme}">{whole}</html>'
+
+
+def make(kind: str, spec: dict[str, object], still: str, name: str | None) -> Lab:
+    """A lab whose id is ``lab-<kind>-<name>``, or without a name ends in a digest of its content.
+
+    Raises:
+        ValueError: the name is not made of lower-case letters, digits and dashes.
+    """
+    if name is not None and not re.fullmatch(r"[a-z0-9-]+", name):
+        raise ValueError(f"name is {name!r}; expected lower-case letters, digits and dashes, for it becomes an HTML id")
+    digest = hashlib.sha256(to_json(spec).encode()).hexdigest()[:8]
+    return Lab(kind, f"lab-{kind}-{name or digest}", spec, still)
+
+
+def to_json(value: object) -> str:
+    """Compact JSON, the same text for the same value, keys in the order in which they were given."""
+    return json.dumps(value, separators=(",", ":"), allow_nan=False)
+
+
+@cache
+def style() -> str:
+    """The style sheet of all labs."""
+    return (SOURCES / "lab.css").read_text(encoding="utf-8").strip()
+
+
+@cache
+def code() -> str:
+    """The ES modules as one module without imports: each a function that keeps its private names and gives what it exports.
+
+    Ends with ``export default {render}``, what anywidget asks for, and exports every other exported name too.
+    """
+    parts, names = [], []
+    for name in MODULES:
+        text = (SOURCES / f"{name}.js").read_text(encoding="utf-8")
+        own = re.findall(r"^export (?:const|function\*?) (\w+)", text, flags=re.MULTILINE)
+        text = re.sub(r"^(import .*\n|export (?=const|function))", "", text, flags=re.MULTILINE)
+        parts.append(f"const {{ {', '.join(own)} }} = (() => {{\n{text}return {{ {', '.join(own)} }};\n}})();\n")
+        names += own
+    return "".join(parts) + f"export {{ {', '.join(names)} }};\nexport default {{ render }};\n"
