@@ -2,11 +2,10 @@
 
 First, boundary and radius of a two-layer ReLU network on the plane.
 
-With H hidden units, the plane is cut by H lines (where a unit switches) into at most
-``1 + H + H (H - 1) / 2`` cells, 529 for H = 32. Inside a cell the logits are linear, so a boundary
-between two classes is a piece of a straight line: clipped to the cell, it is a segment, a ray or
-nothing. All pieces together are the boundary; the distance of a point to it is the smallest distance
-to a piece. Nothing is sampled. The arithmetic is float64.
+With H hidden units, the plane is cut by H lines (where a unit switches) into at most ``1 + H + H (H - 1) / 2`` cells, 529 for H = 32.
+Inside a cell the logits are linear, so a boundary between two classes is a piece of a straight line: clipped to the cell, it is a
+segment, a ray or nothing. All pieces together are the boundary; the distance of a point to it is the smallest distance to a piece.
+Nothing is sampled. The arithmetic is float64.
 
 Second, scores of the toy under the noise of a DDPM (Ho, Jain & Abbeel, 2020): 1000 steps t = 0, ..., 999 with
 ``beta`` rising in equal steps from 0.0001 to 0.02, and ``abar_t = prod_{s <= t} (1 - beta_s)``. The toy's inputs
@@ -14,8 +13,7 @@ are divided by 40, noised, and multiplied by 40 again, which in their own units 
 
     x_t = sqrt(abar_t) x + 40 sqrt(1 - abar_t) noise.
 
-Each mode of x is a Gaussian on a line, so each mode of x_t is a Gaussian of the plane, and the score of
-their mixture is written down, not learned.
+Each mode of x is a Gaussian on a line, so each mode of x_t is one of the plane, and the score of their mixture is written down.
 """
 
 from __future__ import annotations
@@ -64,12 +62,12 @@ def radius(model: nn.Module, x: Tensor) -> Tensor:
     """
     if x.ndim != 2 or x.shape[1] != 2 or not x.isfinite().all():
         raise ValueError(f"x has shape {tuple(x.shape)}; expected finite points (N, 2): exact radii are for two inputs only")
-    pieces = _pieces(*_layers(model))
-    if len(pieces.low) == 0:
+    found = pieces(model)
+    if len(found.low) == 0:
         return torch.full((len(x),), math.inf, dtype=torch.float64)
-    offset = x.detach().double().cpu()[:, None] - pieces.origin  # (N, P, 2)
-    t = (offset * pieces.direction).sum(-1).clamp(pieces.low, pieces.high)
-    return torch.linalg.vector_norm(offset - t[..., None] * pieces.direction, dim=-1).amin(1)
+    offset = x.detach().double().cpu()[:, None] - found.origin  # (N, P, 2)
+    t = (offset * found.direction).sum(-1).clamp(found.low, found.high)
+    return torch.linalg.vector_norm(offset - t[..., None] * found.direction, dim=-1).amin(1)
 
 
 @plain_defaults()
@@ -84,11 +82,11 @@ def boundary(model: nn.Module, box: tuple[float, float, float, float]) -> Tensor
     """
     if not (box[0] < box[1] and box[2] < box[3]):
         raise ValueError(f"box is {box}; expected (x1_low, x1_high, x2_low, x2_high) with low < high")
-    pieces = _pieces(*_layers(model))
+    found = pieces(model)
     walls = torch.tensor([[1.0, 0.0], [-1.0, 0.0], [0.0, 1.0], [0.0, -1.0]], dtype=torch.float64)
     offsets = torch.tensor([-box[0], box[1], -box[2], box[3]], dtype=torch.float64)
-    count = len(pieces.low)
-    inside = _clip(pieces, walls.expand(count, 4, 2), offsets.expand(count, 4))
+    count = len(found.low)
+    inside = _clip(found, walls.expand(count, 4, 2), offsets.expand(count, 4))
     ends = torch.stack([inside.low, inside.high], dim=1)[..., None]
     return inside.origin[:, None] + ends * inside.direction[:, None]
 
@@ -187,8 +185,9 @@ def _layers(model: nn.Module) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     return w1, b1, w2, b2
 
 
-def _pieces(w1: Tensor, b1: Tensor, w2: Tensor, b2: Tensor) -> Pieces:
-    """Every straight piece of the decision boundary, over all cells and all pairs of classes."""
+def pieces(model: nn.Module) -> Pieces:
+    """Every straight piece of the decision boundary, over all cells and all pairs of classes, of a model that :func:`radius` takes."""
+    w1, b1, w2, b2 = _layers(model)
     active = _cells(w1, b1)
     cell_w = torch.einsum("ch,sh,hd->scd", w2, active, w1)  # logits of cell s: cell_w[s] @ x + cell_b[s]
     cell_b = torch.einsum("ch,sh,h->sc", w2, active, b1) + b2

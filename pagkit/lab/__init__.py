@@ -6,8 +6,9 @@
   four networks.
 - ``still``: what readers without JavaScript see.
 - ``page``: a :class:`Lab` as HTML that is the same at every run; :func:`document`, labs as a page of their own.
+- ``script``: the script and the style sheet that all labs share
 - ``widget``: ``Lab.widget()``, the same as an anywidget of a live notebook, its point, eps, radius and result readable as traits.
-- ``js/``: plain ES modules. ``engine`` runs a network and its input gradient, ``attack`` is :mod:`pagkit.attacks` once more,
+In the folder js are plain ES modules. ``engine`` runs a network and its input gradient, ``attack`` is :mod:`pagkit.attacks` once more,
   ``geometry`` measures distances to the exact boundary; the rest is what a reader sees and touches.
 
 In a page, the root element of a lab carries ``data-lab``, gains ``data-ready`` once it can be used, and has a property ``lab`` to
@@ -15,10 +16,8 @@ ask questions of: ``nets``, ``logits(net, x)``, ``gradient(net, x, label)`` (of 
 {norm, eps, steps, stepSize, target, start})`` -> ``{x, path}``; x is a flat list of numbers.
 """
 
-from .export import pack as pack
-from .export import rounded as rounded
-from .export import sliced as sliced
-from .labs import digits as digits
-from .labs import plane as plane
-from .page import Lab as Lab
-from .page import document as document
+from .export import pack, rounded, sliced
+from .labs import digits, plane
+from .page import Lab, document
+
+__all__ = ["Lab", "digits", "document", "pack", "plane", "rounded", "sliced"]

@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..layers import ResidualBlock
 from ..models import ACTIVATIONS, Normalize
+from ..models.layers import ResidualBlock
 
 WEIGHTS = ("int8", "float16", "float32")
 Packed = dict[str, object]

@@ -154,7 +154,7 @@ def _plane_settings(values: Settings, nets: Mapping[str, nn.Module], norms: Sequ
 def _pieces(net: nn.Module, weights: str) -> str | None:
     """The exact boundary of the rounded network: origin (2), direction (2), low and high of each piece, float64; None if unknown."""
     try:
-        found = exact._pieces(*exact._layers(rounded(net, weights=weights)))
+        found = exact.pieces(rounded(net, weights=weights))
     except ValueError:
         return None
     rows = torch.cat([found.origin, found.direction, found.low[:, None], found.high[:, None]], dim=1)

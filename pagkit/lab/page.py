@@ -7,30 +7,10 @@ import html
 import json
 import re
 from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
-if TYPE_CHECKING:
-    from .widget import LabWidget
+from .script import code, style
 
-SOURCES = Path(__file__).parent / "js"
-MODULES = (
-    "engine",
-    "attack",
-    "geometry",
-    "ui",
-    "planeview",
-    "curve",
-    "verdict",
-    "planecontrols",
-    "plane",
-    "draw",
-    "panel",
-    "game",
-    "digits",
-    "main",
-)
 _carrier: list[str] = []  # the id of the lab that brings the script: the first one that this process shows
 
 
@@ -69,7 +49,7 @@ class Lab:
             return f'<style>{style()}</style>{lab}<script type="module">\n{code()}globalThis.pagkitLabs = {{ mount }};\nmount();\n</script>'
         return f"{lab}<script>globalThis.pagkitLabs?.mount();</script>"
 
-    def widget(self) -> LabWidget:
+    def widget(self) -> Any:
         """The same lab as an anywidget, for a notebook with a kernel: point, eps, radius and result are its traits.
 
         Raises:
@@ -107,25 +87,3 @@ def make(kind: str, spec: dict[str, object], still: str, name: str | None) -> La
 def to_json(value: object) -> str:
     """Compact JSON, the same text for the same value, keys in the order in which they were given."""
     return json.dumps(value, separators=(",", ":"), allow_nan=False)
-
-
-@cache
-def style() -> str:
-    """The style sheet of all labs."""
-    return (SOURCES / "lab.css").read_text(encoding="utf-8").strip()
-
-
-@cache
-def code() -> str:
-    """The ES modules as one module without imports: each a function that keeps its private names and gives what it exports.
-
-    Ends with ``export default {render}``, what anywidget asks for, and exports every other exported name too.
-    """
-    parts, names = [], []
-    for name in MODULES:
-        text = (SOURCES / f"{name}.js").read_text(encoding="utf-8")
-        own = re.findall(r"^export (?:const|function\*?) (\w+)", text, flags=re.MULTILINE)
-        text = re.sub(r"^(import .*\n|export (?=const|function))", "", text, flags=re.MULTILINE)
-        parts.append(f"const {{ {', '.join(own)} }} = (() => {{\n{text}return {{ {', '.join(own)} }};\n}})();\n")
-        names += own
-    return "".join(parts) + f"export {{ {', '.join(names)} }};\nexport default {{ render }};\n"

@@ -8,7 +8,7 @@ try:
 except ImportError as error:
     raise ImportError("a live lab needs anywidget: pip install anywidget (the lab itself, as a cell's value, needs nothing)") from error
 
-from .page import code, style
+from .script import code, style
 
 
 class LabWidget(anywidget.AnyWidget):

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from pagkit import data, models
-from pagkit.lab.page import code
+from pagkit.lab.script import code
 
 FLAGS = "--headless --no-sandbox --disable-gpu --no-first-run --disable-background-networking --disable-component-update --disable-sync"
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")

@@ -221,7 +221,7 @@ def test_a_notebook_reads_and_sets_the_state(visit, toys, toy):
       el.remove();
       return { eps: settings.eps, radius: values.radius, result: values.result, heard: heard.length };
     }"""
-    found = visit.page.evaluate(script, [lab.page.code(), spec])
+    found = visit.page.evaluate(script, [lab.script.code(), spec])
     assert found["eps"] == 7 and found["radius"] > 0 and found["result"]["net"] == "one" and found["heard"] >= 2
     visit.requests[:] = [url for url in visit.requests if not url.startswith("blob:")]
 
