@@ -10,12 +10,12 @@ import re
 import shlex
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from . import __version__
-from .recipe import KEYS, Recipe, recipe_names
+from .recipe import KEYS, SETTING, Recipe, recipe_names
 
 if TYPE_CHECKING:
     from .results import Result
@@ -28,6 +28,7 @@ EXAMPLES = """examples:
   pagkit evaluate runs/long                            measure what was trained, or measure more of it
   pagkit leaderboard runs                              a table of all that was measured
 """
+WRONG = (ValueError, TypeError, ImportError, FileNotFoundError, FileExistsError, NotADirectoryError, PermissionError)  # a wrong call
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -38,19 +39,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         with warnings.catch_warnings():
             warnings.showwarning = lambda message, *_: _say(f"warning: {message}")
             return int(args.call(args))
-    except (ValueError, TypeError, ImportError, FileNotFoundError, FileExistsError, NotADirectoryError, PermissionError) as error:
+    except (ValueError, TypeError, ImportError, FloatingPointError, OSError) as error:
         _say(error)
-        return 2
-    except (FloatingPointError, OSError) as error:  # the first is a training that diverged
-        _say(error)
-        return 1
-    except KeyboardInterrupt:
+        _say_notes(error)
+        return 2 if isinstance(error, WRONG) else 1
+    except KeyboardInterrupt as stop:
         from .training import checkpoints
 
         if kept := checkpoints.paths(args.run) if args.call is _train else []:
             again = shlex.join(["pagkit", *argv, *([] if args.resume else ["--resume"])])
             _say(f"stopped; {kept[-1]} is kept, and this command goes on from it:\n  {again}")
-        else:
+        elif not _say_notes(stop, "stopped; "):
             _say("stopped; no result was written")
         return 130
 
@@ -59,7 +58,7 @@ def _run(args: argparse.Namespace) -> int:
     recipe = _recipe(args)
     from . import experiment
 
-    out = Path(args.out or Path("runs") / f"{recipe.name}-seed{args.seed}")
+    out = Path(args.out or Path("runs") / f"{recipe.name}-seed{recipe.seed}")
     result = experiment.run(recipe, out=out, folder=args.data, device=args.device, progress=sys.stderr.isatty())
     _show(result)
     _print(f"trained in {result.provenance['train_seconds']} s; wrote {out / 'result.json'} and model.safetensors beside it")
@@ -80,8 +79,8 @@ def _train(args: argparse.Namespace) -> int:
 def _evaluate(args: argparse.Namespace) -> int:
     from . import experiment
 
-    how = {"metrics": args.metric, "checklist": args.checklist, "device": args.device}
-    _show(experiment.evaluate(args.run, **how, progress=sys.stderr.isatty()))
+    how = {"metrics": args.metric, "checklist": args.checklist, "settings": args.set, "batch_size": args.batch_size}
+    _show(experiment.evaluate(args.run, **how, device=args.device, progress=sys.stderr.isatty()))
     _print(f"wrote {Path(args.run) / experiment.RESULT}")
     return 0
 
@@ -129,7 +128,7 @@ def _explain(recipe: Recipe) -> int:
 
 
 def _recipe(args: argparse.Namespace) -> Recipe:
-    return Recipe.load("+".join([args.recipe, *args.set]), seed=args.seed)
+    return Recipe.load("+".join([args.recipe, *args.set]), **({} if args.seed is None else {"seed": args.seed}))
 
 
 def _show(result: Result) -> None:
@@ -157,6 +156,13 @@ def _say(message: object) -> None:
     if isinstance(message, OSError) and message.strerror:
         message = f"{message.filename}: {message.strerror}" if message.filename else message.strerror
     print(f"pagkit: {message}", file=sys.stderr)
+
+
+def _say_notes(error: BaseException, before: str = "") -> bool:
+    """What the library has noted on an error, and whether that was something."""
+    for note in (notes := getattr(error, "__notes__", [])):
+        _say(f"{before}{note}")
+    return bool(notes)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -188,6 +194,8 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("run", metavar="DIR", type=_folder, help="the folder that was given to `pagkit train --run` or `pagkit run --out`")
     command.add_argument("--metric", metavar="NAME", action="append", default=[], help="measure this too, such as autoattack-l2-0.5")
     command.add_argument("--checklist", metavar="NORM-EPS", help="go through the checklist, such as l2-0.5, on 200 test examples")
+    _add_settings(command, "measure otherwise, such as metrics.pgd-l2-0.5.steps=100")
+    command.add_argument("--batch-size", metavar="N", type=_whole("batch size", 1), help="so many examples at a time")
     _add_device(command)
     more = "A cell: median over the seeds in %, its 95 %% interval, lowest to highest seed. An empty one was not measured."
     command = add("leaderboard", _leaderboard, "print a table for each task, a row for each recipe", more)
@@ -198,11 +206,15 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_recipe(command: argparse.ArgumentParser) -> None:
-    command.add_argument("recipe", metavar="RECIPE", help="a name (see `pagkit recipes`) or a .yaml file")
-    command.add_argument("--seed", type=_seed, default=0, help="of data, weights and batches (default 0)")
-    command.add_argument("--set", metavar="KEY=VALUE", type=_setting, action="append", default=[], help="change a key of the recipe")
+    command.add_argument("recipe", metavar="RECIPE", type=_named, help="a name (see `pagkit recipes`) or a .yaml file")
+    command.add_argument("--seed", type=_whole("seed", 0), help="of data, weights and batches (default: the recipe's own, else 0)")
+    _add_settings(command, "change a key of the recipe")
     command.add_argument("--data", metavar="PATH", type=_folder, help="use the images of this folder: train/<class>/ and test/<class>/")
     _add_device(command)
+
+
+def _add_settings(command: argparse.ArgumentParser, text: str) -> None:
+    command.add_argument("--set", metavar="KEY=VALUE", type=_setting, action="append", default=[], help=text)
 
 
 def _add_device(command: argparse.ArgumentParser) -> None:
@@ -212,8 +224,14 @@ def _add_device(command: argparse.ArgumentParser) -> None:
 def _setting(text: str) -> str:
     if not re.match(r"[\w.-]+=", text):
         raise argparse.ArgumentTypeError(f"setting is {text!r}; expected KEY=VALUE, such as weight=0.1")
-    if text.startswith(("seed=", "name=")):
-        raise argparse.ArgumentTypeError(f"setting is {text!r}; the seed is set with --seed, and the name is made of the settings")
+    return _named(f"+{text}")[1:]
+
+
+def _named(text: str) -> str:
+    """A recipe, whose name may carry settings."""
+    for setting in SETTING.split(text)[1:]:
+        if re.split("[.=]", setting)[0] in ("seed", "name"):
+            raise argparse.ArgumentTypeError(f"setting is {setting!r}; the seed is set with --seed, and the name is made of the settings")
     return text
 
 
@@ -223,7 +241,10 @@ def _folder(text: str) -> str:
     return text
 
 
-def _seed(text: str) -> int:
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"seed is {text!r}; expected a whole number >= 0")
-    return int(text)
+def _whole(name: str, least: int) -> Callable[[str], int]:
+    def number(text: str) -> int:
+        if not text.isdecimal() or int(text) < least:
+            raise argparse.ArgumentTypeError(f"{name} is {text!r}; expected a whole number >= {least}")
+        return int(text)
+
+    return number

@@ -48,7 +48,9 @@ class Recipe:
     epochs: int = _key("passes over the training split", at_least=1)
     lr: float = _key("learning rate at its highest", above=0)
     description: str = _key("one line, for pagkit recipes", "")
-    seed: int = _key("of the weights, the batches and all other draws; of the data too, unless data says another", 0, at_least=0)
+    seed: int = _key(
+        "of the weights, the batches and all other draws; of the data too, unless data says another", 0, at_least=0, at_most=keys.SEEDS - 1
+    )
     data: dict[str, Any] = _key("options of the data set", {})
     model_options: dict[str, Any] = _key("options of the network; of its training too for a diffusion model", {})
     batch_size: int = _key("examples a step, of all processes together", 128, at_least=1)
@@ -143,12 +145,27 @@ class Recipe:
         entries = {"name": path.stem, **_read(path)}
         for setting in settings:
             _change(entries, setting)
+        if twice := [setting for setting in settings if "seed" in changes and re.split(r"[.=]", setting)[0] == "seed"]:
+            raise ValueError(f"setting {twice[0]!r} stands beside seed {changes['seed']}; expected one of them")
         entries |= changes
         if unknown := sorted(set(entries) - set(KEYS)):
             raise ValueError(f"{path.name}: unknown key {unknown[0]!r}; expected some of {', '.join(KEYS)}")
         if missing := [name for name, key in KEYS.items() if key.default is REQUIRED and name not in entries]:
             raise ValueError(f"{path.name}: key {missing[0]!r} is missing ({KEYS[missing[0]].means})")
         return cls(**entries)
+
+    def changed(self, *settings: str) -> Recipe:
+        """The recipe with some ``key=value``, which become part of its name, as in :meth:`load`.
+
+        Raises:
+            ValueError: as there.
+        """
+        entries = dataclasses.asdict(self)
+        for setting in settings:
+            _change(entries, setting)
+        if unknown := sorted(set(entries) - set(KEYS)):
+            raise ValueError(f"unknown key {unknown[0]!r}; expected some of {', '.join(KEYS)}")
+        return Recipe(**entries)
 
     def to_yaml(self) -> str:
         """Every key, as :meth:`load` reads it from a file."""

@@ -1,7 +1,8 @@
 """Experiments: a recipe's run, from data to result.
 
 - ``runs``: :func:`run`, :func:`train` and :func:`evaluate`
-- ``asked``: what a recipe asks for, found by name and refused before any work
+- ``asked``: what a recipe asks for, found by name, fitted to its data, and refused before any work where it is not here
+- ``rehearsed``: all that a recipe trains and measures, tried in small before any work
 - ``measured``: what a recipe measures of a trained model
 """
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from .. import attacks, data, diffusion, evaluation, models, targets
 from ..attacks.autoattack import package
@@ -16,42 +20,143 @@ from ..diffusion import DDPM
 from ..recipe import Recipe
 from ..recipes import keys
 from ..training import processes
+from ..training.fit import single
 
 
 def load(recipe: Recipe, folder: str | Path | None) -> tuple[Recipe, Task]:
-    """The data of a recipe, or of a folder in their place: the recipe then names it."""
+    """The data of a recipe, or of a folder in their place: the recipe then names it.
+
+    Raises:
+        ValueError, FileNotFoundError, ImportError: those of :func:`check` and :func:`pagkit.data.load`, and a split without examples.
+    """
     check(recipe)
     if folder is not None:
-        recipe = replace(recipe, task=f"folder:{folder}")
+        options = {name: value for name, value in recipe.data.items() if name != "root"}  # which is that of other data
+        recipe = replace(recipe, task=f"folder:{folder}", data=options)
     with processes.main_first():  # which fetches what is missing
-        return recipe, data.load(recipe.task, **{"seed": recipe.seed, **recipe.data})
+        task = data.load(recipe.task, **{"seed": recipe.seed, **recipe.data})
+    for name, split in (("training", task.train), ("test", task.test)):
+        if len(split) == 0:
+            raise ValueError(f"recipe {recipe.name!r}: the {name} split of {task.name} is empty; expected at least one example")
+    return recipe, task
 
 
 def check(recipe: Recipe) -> None:
     """Refuse now, not after training, what the recipe asks for and is not here: other recipes, files, norms, AutoAttack."""
-    for metric, options in recipe.metrics.items():
-        attack, norm, eps = evaluation.parse_metric(metric)
-        if attack == "samples":
-            Recipe.load(options["judge"])
-        elif attack in ("autoattack", "square"):
+    for metric in recipe.metrics:
+        attack, *_ = evaluation.parse_metric(metric)
+        if attack in ("autoattack", "square"):
             package()  # is it installed?
     if recipe.checklist:
         attacks.Threat(recipe.checklist["norm"], recipe.checklist["eps"])
-        if "surrogate" in recipe.checklist:
-            Recipe.load(recipe.checklist["surrogate"])
+    for name, seed in helpers(recipe):
+        helper(name, seed)
     sources = [*recipe.alignment.values(), recipe.target_options]
     for source in [options["ddpm"] for options in sources if "ddpm" in options]:
-        if str(source).endswith(".safetensors"):
-            if not Path(source).is_file():
-                raise FileNotFoundError(f"no file {source}; expected one that DDPM.save wrote")
-        elif not Path(source).is_dir() and (method := Recipe.load(source).method) != "ddpm":
+        if str(source).endswith(".safetensors") and not Path(source).is_file():
+            raise FileNotFoundError(f"no file {source}; expected one that DDPM.save wrote")
+        if not _is_stored(source) and (method := Recipe.load(source).method) != "ddpm":
             raise ValueError(f"recipe {source!r} has method {method!r}; expected 'ddpm'")
 
 
-def build(recipe: Recipe, task: Task) -> nn.Module | DDPM:
+def fitted(recipe: Recipe, task: Task) -> tuple[Recipe, list[str]]:
+    """The recipe as far as these data allow it, and a note on each thing that is not as it says; each note is a warning too.
+
+    ``likeliest`` and ``classes_per_image`` go no further than the classes, ``batch_size`` is lowered to where BatchNorm gets two rows or
+    more of every batch, and the ``patch`` of a diffusion model to what divides the images. The name stays. The recipes of a judge and
+    of a surrogate are fitted too, with notes of their own.
+    """
+    recipe, notes = lowered(recipe, task)
+    for name, seed in helpers(recipe):
+        notes += lowered(helper(name, seed), task)[1]
+    for note in notes:
+        warnings.warn(note, stacklevel=2)
+    return recipe, notes
+
+
+def lowered(recipe: Recipe, task: Task) -> tuple[Recipe, list[str]]:
+    """As :func:`fitted`, for this recipe alone and without a warning."""
+    count, changes, notes = len(task.classes), {}, []
+
+    def lower(key: str, found: int, taken: int | str, why: str) -> None:
+        notes.append(f"recipe {recipe.name!r}: {key} is {found}; {why}, so it is {taken}")
+
+    why, sides = f"{task.name} has {count} classes", f"{task.name} has inputs {'x'.join(map(str, task.shape))}"
+    for metric, options in recipe.metrics.items():
+        if (found := options.get("likeliest", 0)) > count - 1:
+            lower(f"metrics.{metric}.likeliest", found, count - 1, why)
+            changes["metrics"] = {**changes.get("metrics", recipe.metrics), metric: {**options, "likeliest": count - 1}}
+    if recipe.target is not None and (recipe.classes_per_image or 0) > count:
+        lower("classes_per_image", recipe.classes_per_image, "all of them", why)
+        changes["classes_per_image"] = None
+    if recipe.method == "ddpm" and (patch := _patch(recipe, task)):
+        lower("model_options.patch", recipe.model_options["patch"], patch, sides)
+        changes["model_options"] = {**recipe.model_options, "patch": patch}
+    for key, mappings in (("target_options", {"": recipe.target_options}), ("alignment", dict(recipe.alignment))):
+        for name, options in mappings.items():
+            source = options.get("ddpm")
+            if source is not None and not _is_stored(source) and (patch := _patch(Recipe.load(source), task)):
+                mappings[name] = {**options, "ddpm": f"{source}+model_options.patch={patch}"}
+                lower(f"{key}.{name}".rstrip(".") + ".ddpm", source, mappings[name]["ddpm"], sides)
+                changes[key] = mappings if key == "alignment" else mappings[name]
+    if recipe.method != "ddpm" and single(len(task.train), recipe):
+        sizes = (size for size in range(recipe.batch_size - 1, 1, -1) if not single(len(task.train), replace(recipe, batch_size=size)))
+        size = next(sizes, None)  # None: training refuses it
+        if size is not None and any(isinstance(layer, _BatchNorm) for layer in build(recipe, task).modules()):
+            why = f"of {len(task.train)} training examples that leaves a single row, which BatchNorm cannot normalise"
+            lower("batch_size", recipe.batch_size, size, why)
+            changes["batch_size"] = size
+    return replace(recipe, **changes), notes
+
+
+def _is_stored(source: str | Path) -> bool:
+    """Whether a diffusion model is a file or a folder, and not a recipe's."""
+    return str(source).endswith(".safetensors") or Path(source).is_dir()
+
+
+def _patch(recipe: Recipe, task: Task) -> int | None:
+    """The largest patch for a diffusion model of these images, where the recipe's own is too large and a smaller one will do."""
+    own, levels = recipe.model_options.get("patch", 1), len(recipe.model_options.get("widths", keys.MODELS["ddpm"]["widths"].default))
+    if len(task.shape) != 3 or recipe.method != "ddpm":
+        return None
+    fits = (patch for patch in range(own, 0, -1) if not any(side % (patch * 2 ** (levels - 1)) for side in task.shape[1:]))
+    return found if (found := next(fits, own)) < own else None
+
+
+def helpers(recipe: Recipe) -> Iterator[tuple[str, int]]:
+    """Names and seeds of the recipes whose models help to measure: the judge of samples, and the surrogate of the checklist."""
+    for options in recipe.metrics.values():
+        if "judge" in options:
+            yield options["judge"], recipe.seed
+    if "surrogate" in recipe.checklist:
+        yield recipe.checklist["surrogate"], recipe.seed + 1
+
+
+def helper(name: str, seed: int) -> Recipe:
+    """The recipe of a model that helps to measure, and is not measured itself."""
+    recipe = Recipe.load(name, seed=seed, metrics={}, alignment={}, checklist={})
     if recipe.method == "ddpm":
-        return diffusion.build(recipe, task)
-    return models.build(recipe.model, task, seed=recipe.seed, **recipe.model_options)
+        raise ValueError(f"recipe {name!r} has method 'ddpm'; expected the recipe of a classifier")
+    return recipe
+
+
+@contextmanager
+def named(recipe: Recipe, what: str) -> Iterator[None]:
+    """What is refused inside says whose recipe it is, and which of its keys."""
+    try:
+        yield
+    except (ValueError, TypeError, RuntimeError) as error:
+        text = str(error).removeprefix(f"recipe {recipe.name!r}: ")
+        hint = "; --set data.size=32 resizes the images" if "sides" in text and recipe.task.startswith("folder:") else ""
+        raise ValueError(f"recipe {recipe.name!r}: {what}: {text.removesuffix(hint)}{hint}") from error
+
+
+def build(recipe: Recipe, task: Task) -> nn.Module | DDPM:
+    """The untrained model of a recipe."""
+    with named(recipe, f"model {recipe.model}"):
+        if recipe.method == "ddpm":
+            return diffusion.build(recipe, task)
+        return models.build(recipe.model, task, seed=recipe.seed, **recipe.model_options)
 
 
 def network(model: nn.Module | DDPM) -> nn.Module:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -12,45 +14,90 @@ from .. import attacks, evaluation, results, training
 from ..data import Split, Task
 from ..diffusion import DDPM
 from ..recipe import Recipe
-from .asked import build, network, target
+from .asked import build, helper, lowered, network, target
 
 
-def measure(recipe: Recipe, task: Task, model: nn.Module | DDPM, origin: dict[str, Any], progress: bool) -> results.Result:
-    """All that the recipe asks for. The one metric of a diffusion model counts the samples that a classifier reads as what was asked."""
+def measure(
+    recipe: Recipe,
+    task: Task,
+    model: nn.Module | DDPM,
+    origin: dict[str, Any],
+    progress: bool,
+    *,
+    batch_size: int | None = None,
+    keep: Callable[[results.Result], None] | None = None,
+) -> results.Result:
+    """All that the recipe asks for. The one metric of a diffusion model counts the samples that a classifier reads as what was asked.
+
+    Args:
+        origin: provenance of the model.
+        batch_size: examples at a time; None: each measurement's own.
+        keep: is given the result so far after each measurement but the last, with the names of what is still to come as the
+            provenance's ``unfinished``.
+    """
     started, device = time.perf_counter(), next(network(model).parameters()).device
-    alignment, checks = {}, None
-    if recipe.method == "ddpm":
-        scores = {metric: _samples(model, task, recipe.seed, progress, **how) for metric, how in recipe.metrics.items()}
-    else:
-        metrics = {"clean": {}, **recipe.metrics}
-        scores = {m: evaluation.measure(model, task, m, progress=progress, **how) for m, how in metrics.items()}
-        for name, how in recipe.alignment.items():
-            alignment[name] = evaluation.alignment(model, task, target(name, task, device=device, progress=progress, **how))
-        checks = _checklist(recipe, model, task, progress) if recipe.checklist else None
-    now = results.provenance(task, train_seconds=0.0, train_cpu_seconds=0.0, evaluate_seconds=time.perf_counter() - started)
+    now = results.provenance(task, train_seconds=0.0, train_cpu_seconds=0.0, evaluate_seconds=0.0)
     changed = {key: now[key] for key in ("data", "hardware", "threads", "versions", "commit") if now[key] != origin[key]}
-    origin = {**origin, "evaluate_seconds": now["evaluate_seconds"], **({"evaluated": changed} if changed else {})}
-    return results.Result(recipe.name, task.name, recipe.seed, scores, origin, alignment, checks)
+    scores: dict[str, evaluation.Score] = {}
+    alignment: dict[str, float] = {}
+    checks: dict[str, evaluation.Checklist] = {}
+    sized: dict[str, Any] = {"batch_size": batch_size} if batch_size else {}
+
+    def aligned(name: str, options: dict[str, Any]) -> float:
+        return evaluation.alignment(model, task, target(name, task, device=device, progress=progress, **options), **sized)
+
+    def so_far(left: list[str]) -> results.Result:
+        more = {"evaluated": changed} if changed else {}
+        more |= {"unfinished": left} if left else {}
+        found = {**origin, "evaluate_seconds": round(time.perf_counter() - started, 2), **more}
+        return results.Result(recipe.name, task.name, recipe.seed, dict(scores), found, dict(alignment), checks.get("checklist"))
+
+    work: list[tuple[str, dict[str, Any], str, Callable[[], Any]]] = []
+    if recipe.method == "ddpm":
+        for metric, how in recipe.metrics.items():
+            work.append((metric, scores, metric, partial(_samples, model, task, recipe.seed, progress, sized, **how)))
+    else:
+        for metric, how in {"clean": {}, **recipe.metrics}.items():
+            work.append((metric, scores, metric, partial(evaluation.measure, model, task, metric, progress=progress, **how, **sized)))
+        for name, how in recipe.alignment.items():
+            work.append((f"alignment.{name}", alignment, name, partial(aligned, name, how)))
+        if recipe.checklist:
+            work.append(("checklist", checks, "checklist", partial(_checklist, recipe, model, task, progress, sized)))
+    for done, (_, into, key, do) in enumerate(work, 1):
+        into[key] = do()
+        if keep is not None and done < len(work):
+            keep(so_far([name for name, *_ in work[done:]]))
+    return so_far([])
 
 
-def _samples(model: DDPM, task: Task, seed: int, progress: bool, *, judge: str, per_class: int, guidance: float) -> evaluation.Score:
+def _samples(
+    model: DDPM, task: Task, seed: int, progress: bool, sized: dict[str, Any], *, judge: str, per_class: int, guidance: float
+) -> evaluation.Score:
     labels = torch.arange(len(task.classes)).repeat(per_class)
     samples = model.sample(labels, guidance=guidance, generator=torch.Generator().manual_seed(seed))
-    return evaluation.accuracy(trained(judge, task, seed, model.unet.device, progress), Split(samples, labels))
+    return evaluation.accuracy(trained(judge, task, seed, model.unet.device, progress), Split(samples, labels), **sized)
 
 
-def _checklist(recipe: Recipe, model: nn.Module, task: Task, progress: bool) -> evaluation.Checklist:
+def _checklist(recipe: Recipe, model: nn.Module, task: Task, progress: bool, sized: dict[str, Any]) -> evaluation.Checklist:
     """As the recipe says, on its first ``examples``; the surrogate is the model of another recipe, trained from the next seed."""
     options = dict(recipe.checklist)
     split = task.test.first(options.pop("examples", len(task.test)))
     threat = attacks.Threat(options.pop("norm"), options.pop("eps"), task.bounds)
     device = next(model.parameters()).device
     surrogate = trained(options.pop("surrogate"), task, recipe.seed + 1, device, progress) if "surrogate" in options else None
-    return evaluation.checklist(model, split, threat, surrogate=surrogate, progress=progress, **options)
+    return evaluation.checklist(model, split, threat, surrogate=surrogate, progress=progress, **options, **sized)
 
 
 def trained(name: str, task: Task, seed: int, device: torch.device, progress: bool) -> nn.Module:
-    recipe = Recipe.load(name, seed=seed)
+    """The classifier of a recipe that helps to measure, fitted to the data as its own run would fit it."""
+    recipe, _ = lowered(helper(name, seed), task)
     model = build(recipe, task).to(device)
-    training.fit(model, task, recipe, progress=progress)
+    fit(model, task, recipe, progress)
     return model
+
+
+def fit(model: nn.Module, task: Task, recipe: Recipe, progress: bool, **where: Any) -> training.History:
+    """Train a classifier towards the directions that its recipe names; ``where`` are options of :func:`pagkit.training.fit`."""
+    device = next(model.parameters()).device
+    aim = target(recipe.target, task, device=device, progress=progress, **recipe.target_options) if recipe.target else None
+    return training.fit(model, task, recipe, target=aim, progress=progress, **where)

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 REQUIRED = "required"  # in place of a default
+SEEDS = 2**32  # how many there are, in all libraries alike
 KINDS: dict[str, tuple[type, ...]] = {
     "int": (int,),
     "float": (float, int),
@@ -120,12 +121,12 @@ def split_metric(metric: str) -> tuple[str, str, float]:
     return attack, norm, radius
 
 
-SEED = Key("int", "of all that is random", 0, at_least=0)
+SEED = Key("int", "of all that is random", 0, at_least=0, at_most=SEEDS - 1)
 ACTIVATION = Key("str", "relu, silu or gelu", "silu", choices=("relu", "silu", "gelu"))
 NORMALIZE = Key("str | float", "none, standardize, or a number to divide by", "standardize", above=0, choices=("none", "standardize"))
 
 DATA = {
-    "seed": Key("int", "draws the toy, the digits' split, a subset; without it the run's seed", None, at_least=0),
+    "seed": Key("int", "draws the toy, the digits' split, a subset; without it the run's seed", None, at_least=0, at_most=SEEDS - 1),
     "root": Key("str | None", "the folder of CIFAR and STL", None),
     "train_per_class": Key("int | None", "keep so many training examples a class", None, at_least=1),
     "test_per_class": Key("int | None", "keep so many test examples a class", None, at_least=1),

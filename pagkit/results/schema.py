@@ -8,7 +8,10 @@
      "checklist": {"caption": str, "rows": [[name, verdict, figure], ...]},
      "provenance": {"data": str, "hardware": str, "threads": int,
                     "train_seconds": float, "train_cpu_seconds": float, "evaluate_seconds": float,
-                    "versions": {"python": str, "torch": str, ...}, "commit": str}}
+                    "versions": {"python": str, "torch": str, ...}, "commit": str,
+                    "evaluated": {"commit": str, ...},                      # what has changed since the training, where something has
+                    "notes": [str, ...],                                    # what is not as the recipe says, since the data forbid it
+                    "unfinished": [str, ...]}}                              # what was still to be measured when this was written
 """
 
 from __future__ import annotations
@@ -32,6 +35,7 @@ PROVENANCE = {
     "versions": dict,
     "commit": str,
 }
+SOMETIMES = ("notes", "unfinished")  # keys of the provenance that are lists of words
 
 
 @dataclass(frozen=True)
@@ -41,7 +45,7 @@ class Result:
     Attributes:
         recipe, task, seed: which run; a changed setting is part of the recipe's name, see :meth:`pagkit.recipe.Recipe.load`.
         metrics: names such as ``pgd-l2-15`` to scores.
-        provenance: as :func:`provenance` makes it.
+        provenance: as :func:`provenance` makes it; with ``unfinished`` where the measuring has stopped before its end.
         alignment: mean cosine of the test gradients with the directions of each gradient target.
         checklist: of gradient masking, with the threat in its caption; None where none was made.
     """
@@ -60,6 +64,10 @@ class Result:
         for key, kind in PROVENANCE.items():
             if not isinstance(self.provenance.get(key), kind):
                 raise ValueError(f"provenance {key!r} is {self.provenance.get(key)!r}; expected {kind.__name__}")
+        for key in SOMETIMES:
+            words = self.provenance.get(key, [])
+            if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
+                raise ValueError(f"provenance {key!r} is {words!r}; expected a list of words")
 
 
 def save(path: str | Path, result: Result) -> None:

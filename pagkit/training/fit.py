@@ -14,7 +14,7 @@ from .. import attacks, data, losses, targets
 from ..data import Task
 from ..models import NotFinite, logits_of
 from ..recipe import Recipe
-from . import checkpoints
+from . import checkpoints, processes
 from .loop import Draw, Loop, Loss
 from .state import History, average
 
@@ -53,14 +53,14 @@ def fit(
         :class:`History`. The same seed and thread count give the same weights, bit for bit.
 
     Raises:
-        ValueError: an empty training split; crop or flip on inputs that are not images; a recipe of method ``"ddpm"``;
-            ``resume`` or ``log`` without ``run_dir``, checkpoints without ``resume``, or checkpoints that do not fit, see
-            :func:`pagkit.training.checkpoints.claim`.
+        ValueError: an empty training split; crop or flip on inputs that are not images; BatchNorm and a batch of a single row, see
+            :func:`single`; a recipe of method ``"ddpm"``; ``resume`` or ``log`` without ``run_dir``, checkpoints without ``resume``, or
+            checkpoints that do not fit, see :func:`pagkit.training.checkpoints.claim`.
         ImportError: ``log`` without TensorBoard.
         OSError: a checkpoint cannot be written; an unwritable folder is found before the first step. Earlier ones are intact.
         TrainingDiverged: a loss that is not finite; says at which step, and restores the last good epoch's weights.
     """
-    _check(model, task, recipe)
+    check(model, task, recipe)
     forward = torch.compile(model, dynamic=False) if recipe.compile else model
     loop = Loop(
         model,
@@ -78,15 +78,36 @@ def fit(
     return loop.run(len(task.train), draw, loss, tell=tell, progress=progress)
 
 
-def _check(model: nn.Module, task: Task, recipe: Recipe) -> None:
+def check(model: nn.Module, task: Task, recipe: Recipe) -> None:
+    """Refuse what :func:`fit` refuses of a model, its data and its recipe; nothing is computed."""
+    if recipe.method == "ddpm":
+        raise ValueError(f"recipe {recipe.name!r} trains a diffusion model, not a classifier; use pagkit.diffusion.DDPM.fit")
     if len(task.train) == 0:
         raise ValueError(f"the training split of {task.name} is empty")
     if (recipe.crop or recipe.flip) and len(task.shape) != 3:
         raise ValueError(f"crop and flip need images (C, H, W); {task.name} has inputs of shape {task.shape}")
-    if recipe.method == "ddpm":
-        raise ValueError(f"recipe {recipe.name!r} trains a diffusion model, not a classifier; use pagkit.diffusion.DDPM.fit")
-    if recipe.compile and recipe.target and any(isinstance(layer, _BatchNorm) for layer in model.modules()):
+    if not any(isinstance(layer, _BatchNorm) for layer in model.modules()):
+        return
+    if recipe.compile and recipe.target:
         raise ValueError(f"recipe {recipe.name!r}: compile with a target needs a model without BatchNorm, such as one with norm: group")
+    if size := single(len(task.train), recipe):
+        parts = processes.count() * recipe.accumulate
+        found = "the last batch has a single row" if parts == 1 else f"{parts} parts of a batch of {size} make parts of a single row"
+        smaller = ", a smaller accumulate" if recipe.accumulate > 1 else ""
+        raise ValueError(
+            f"batch_size is {recipe.batch_size} with {len(task.train)} training examples: {found}, which BatchNorm cannot normalise; "
+            f"expected two rows or more: take another batch_size{smaller} or a model without BatchNorm, such as one with norm: group"
+        )
+
+
+def single(examples: int, recipe: Recipe) -> int:
+    """The size of a batch of an epoch that ``accumulate`` and the processes divide into parts of which one has a single row; 0: none.
+
+    The last batch holds what the others leave. BatchNorm normalises a part by its own mean and spread.
+    """
+    parts, last = processes.count() * recipe.accumulate, examples % recipe.batch_size
+    sizes = [last, *([recipe.batch_size] if examples >= recipe.batch_size else [])]
+    return next((size for size in sizes if 0 < size < 2 * parts), 0)
 
 
 def _step(model: nn.Module, forward: nn.Module, task: Task, recipe: Recipe, target: targets.GradientTarget | None) -> tuple[Draw, Loss]:

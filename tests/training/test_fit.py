@@ -11,8 +11,10 @@ import pytest
 import torch
 
 from pagkit import losses, models, targets, training
-from pagkit.data import Split, augment
-from pagkit.training import Recipe, TrainingDiverged, fit, loop
+from pagkit.data import Split, Task, augment
+from pagkit.training import Recipe, TrainingDiverged, fit, loop, processes
+from pagkit.training.fit import check as fit_check
+from pagkit.training.fit import single
 from tests.helpers import Fragile, make_task
 
 
@@ -260,3 +262,40 @@ def test_a_diffusion_recipe_trains_no_classifier(digits) -> None:
 def test_unknown_recipe_lists_the_known() -> None:
     with pytest.raises(ValueError, match="unknown recipe 'nope'; expected a .yaml file or one of .*three-modes-standard"):
         Recipe.load("nope")
+
+
+def spots(examples: int, side: int = 8) -> Task:
+    x = torch.rand(examples, 3, side, side, generator=torch.Generator().manual_seed(0))
+    return make_task(x, torch.arange(examples) % 3, 3, bounds=(0.0, 1.0))
+
+
+@pytest.mark.parametrize(
+    ("examples", "setting", "message"),
+    [
+        (33, "batch_size=32", "batch_size is 32 with 33 training examples: the last batch has a single row"),
+        (1, "batch_size=32", "with 1 training examples: the last batch has a single row"),
+        (3, "batch_size=1", "batch_size is 1 with 3 training examples"),
+        (32, "batch_size=8+accumulate=6", "6 parts of a batch of 8 make parts of a single row.* a smaller accumulate"),
+        (35, "batch_size=32+accumulate=2", "2 parts of a batch of 3 make parts of a single row"),
+        (34, "batch_size=32+accumulate=4", "4 parts of a batch of 2 make parts of a single row"),
+    ],
+)
+def test_batch_norm_gets_no_batch_of_one(examples: int, setting: str, message: str, tmp_path: Path) -> None:
+    task, recipe = spots(examples), Recipe.load(f"cifar10-rn18-standard+{setting}", epochs=1, crop=0)
+    with pytest.raises(ValueError, match=f"{message}.*norm: group"):
+        fit(models.build("resnet18", task), task, recipe, run_dir=tmp_path / "run", progress=False)
+    assert not (tmp_path / "run").exists(), "found before the first checkpoint"
+    fit_check(models.build("resnet18", task, norm="group"), task, recipe)
+
+
+@pytest.mark.parametrize(("examples", "setting"), [(34, "batch_size=32"), (36, "batch_size=32+accumulate=2"), (5, "batch_size=32")])
+def test_batch_norm_gets_what_has_two_rows_or_more(examples: int, setting: str) -> None:
+    recipe = Recipe.load(f"cifar10-rn18-standard+{setting}", epochs=1, crop=0)
+    fit_check(models.build("resnet18", spots(examples)), spots(examples), recipe)
+
+
+def test_batch_norm_and_several_processes(monkeypatch) -> None:
+    recipe = Recipe.load("cifar10-rn18-standard", batch_size=32)
+    monkeypatch.setattr(processes, "count", lambda: 4)
+    assert [single(n, recipe) for n in (32, 39, 40, 64)] == [0, 7, 0, 0]
+    assert single(64, replace(recipe, accumulate=5)) == 32

@@ -1,0 +1,162 @@
+"""What was measured before a failure is there, `pagkit evaluate` takes settings, and says what may be set."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pagkit import cli, evaluation, experiment, results
+from pagkit.experiment import measured
+from pagkit.recipe import Recipe
+
+TOY = """
+task: three-modes
+data: {train_per_class: 30, test_per_class: 6}
+model: mlp
+model_options: {normalize: 40.0}
+method: standard
+epochs: 1
+lr: 0.01
+metrics:
+  pgd-l2-15: {steps: 2}
+  exact-l2-15: {}
+alignment: {class_mean: {}}
+"""
+
+
+@pytest.fixture
+def toy_recipe(tmp_path: Path) -> Path:
+    path = tmp_path / "toy.yaml"
+    path.write_text(TOY)
+    return path
+
+
+def stop_at(monkeypatch: pytest.MonkeyPatch, metric: str, error: BaseException) -> None:
+    measure = evaluation.measure
+
+    def broken(model: Any, task: Any, name: str, **how: Any) -> evaluation.Score:
+        if name == metric:
+            raise error
+        return measure(model, task, name, **how)
+
+    monkeypatch.setattr(evaluation, "measure", broken)
+
+
+@pytest.mark.parametrize(
+    ("error", "status"), [(ValueError("no"), 2), (OSError("full"), 1), (FloatingPointError("nan"), 1), (KeyboardInterrupt(), 130)]
+)
+def test_what_was_measured_before_a_failure_is_written(error, status: int, toy_recipe, tmp_path, capsys, monkeypatch) -> None:
+    out = tmp_path / "out"
+    with monkeypatch.context() as patch:
+        stop_at(patch, "exact-l2-15", error)
+        assert cli.main(["run", str(toy_recipe), "--out", str(out)]) == status
+    told = capsys.readouterr().err
+    assert f"{out / 'result.json'} holds what was measured until then, without exact-l2-15, alignment.class_mean" in told
+    assert f"pagkit evaluate {out}" in told and "no result" not in told
+    part = results.load(out / "result.json")
+    assert list(part.metrics) == ["clean", "pgd-l2-15"] and part.alignment == {}
+    assert part.provenance["unfinished"] == ["exact-l2-15", "alignment.class_mean"]
+    assert cli.main(["leaderboard", str(out)]) == 0 and "pgd" in capsys.readouterr().out
+    assert cli.main(["evaluate", str(out)]) == 0
+    whole = results.load(out / "result.json")
+    assert "unfinished" not in whole.provenance and {**whole.metrics, **part.metrics} == whole.metrics
+    assert list(whole.metrics) == ["clean", "pgd-l2-15", "exact-l2-15"] and list(whole.alignment) == ["class_mean"]
+
+
+def test_an_evaluation_that_stops_takes_nothing_away(toy_recipe, tmp_path, capsys, monkeypatch) -> None:
+    out = tmp_path / "out"
+    assert cli.main(["run", str(toy_recipe), "--out", str(out)]) == 0
+    before = results.load(out / "result.json")
+    with monkeypatch.context() as patch:
+        stop_at(patch, "clean", KeyboardInterrupt())
+        assert cli.main(["evaluate", str(out)]) == 130
+    assert results.load(out / "result.json") == before and "model.safetensors is kept" in capsys.readouterr().err
+    with monkeypatch.context() as patch:
+        stop_at(patch, "pgd-l2-2", KeyboardInterrupt())
+        assert cli.main(["evaluate", str(out), "--metric", "pgd-l2-1", "--metric", "pgd-l2-2"]) == 130
+    part = results.load(out / "result.json")
+    assert {**before.metrics, **part.metrics} == part.metrics and set(part.metrics) - set(before.metrics) == {"pgd-l2-1"}
+    assert part.alignment == before.alignment and part.provenance["unfinished"] == ["pgd-l2-2", "alignment.class_mean"]
+
+
+def test_a_new_training_leaves_no_result_of_the_old_weights(toy_recipe, tmp_path, monkeypatch) -> None:
+    out = tmp_path / "out"
+    experiment.run(Recipe.load(toy_recipe), out=out, progress=False)
+    monkeypatch.setattr(evaluation, "measure", lambda *a, **how: 1 / 0)
+    with pytest.raises(ZeroDivisionError) as stop:
+        experiment.run(Recipe.load(toy_recipe, epochs=2), out=out, progress=False)
+    assert [path.name for path in out.iterdir()] == ["model.safetensors"] and "is kept; `pagkit evaluate" in stop.value.__notes__[0]
+
+
+def test_evaluate_takes_settings_of_what_it_measures(toy_recipe, tmp_path, capsys) -> None:
+    out = tmp_path / "out"
+    assert cli.main(["run", str(toy_recipe), "--set", "epochs=2", "--out", str(out)]) == 0
+    first, _ = results.load(out / "result.json"), capsys.readouterr()
+    settings = ["metrics.pgd-l2-15.steps=50", "metrics.pgd-l2-7={}", "alignment={}", "checklist={norm: l2, eps: 15, steps: 2}"]
+    assert cli.main(["evaluate", str(out), *(part for setting in settings for part in ("--set", setting)), "--metric", "pgd-l2-1"]) == 0
+    result = results.load(out / "result.json")
+    assert result.recipe == "+".join(["toy", "epochs=2", *settings])
+    assert list(result.metrics) == [*first.metrics, "pgd-l2-7", "pgd-l2-1"] and result.alignment == {} and result.checklist is not None
+    kept = (out / "result.json").read_bytes()
+    for setting, message in {
+        "epochs=3": "setting 'epochs=3' changes what was trained; expected one of metrics, alignment, checklist, such as metrics.pgd",
+        "model_options.hidden=[3]": "changes what was trained",
+        "metric=3": "expected one of metrics",
+        "metrics.pgd-l2-15.steps=x": "metrics.pgd-l2-15.steps is 'x'; expected int, at least 1",
+        "metrics.pgd-l2-15=3": "metrics.pgd-l2-15 is 3; expected a mapping",
+        "metrics.pgd-l2-15.target=5": "metrics.pgd-l2-15: targets range over",
+        "alignment.nearest_neighbor.per_class=1": "alignment.nearest_neighbor: class 'class 0'",
+        "checklist=[": "is not valid YAML",
+        "metrics.square-l2-1={}": "metrics.square-l2-1: inputs have shape",
+    }.items():
+        assert cli.main(["evaluate", str(out), "--set", setting]) == 2
+        assert message in capsys.readouterr().err and (out / "result.json").read_bytes() == kept
+    with pytest.raises(SystemExit):
+        cli.main(["evaluate", str(out), "--set", "seed=3"])
+    assert "the seed is set with --seed" in capsys.readouterr().err
+
+
+def test_the_batch_size_reaches_each_measurement(toy_recipe, tmp_path, capsys, monkeypatch) -> None:
+    out, seen = tmp_path / "out", {}
+    toy_recipe.write_text(TOY + "checklist: {norm: l2, eps: 15, steps: 2}\n")
+    assert cli.main(["run", str(toy_recipe), "--out", str(out)]) == 0
+    for name in ("measure", "alignment", "checklist"):
+        real = getattr(evaluation, name)
+
+        def noted(*a: Any, real=real, name=name, batch_size: Any = "none", **how: Any) -> Any:
+            seen.setdefault(name, set()).add(batch_size)
+            return real(*a, **how)
+
+        monkeypatch.setattr(evaluation, name, noted)
+    assert cli.main(["evaluate", str(out), "--batch-size", "7"]) == 0
+    assert seen == {"measure": {7}, "alignment": {7}, "checklist": {7}}
+    seen.clear()
+    assert cli.main(["evaluate", str(out)]) == 0 and set.union(*seen.values()) == {"none"}
+    for size in ("0", "-1", "many"):
+        with pytest.raises(SystemExit):
+            cli.main(["evaluate", str(out), "--batch-size", size])
+        assert f"batch size is '{size}'; expected a whole number >= 1" in capsys.readouterr().err
+    with pytest.raises(ValueError, match="batch_size is 0; expected at least 1"):
+        experiment.evaluate(out, batch_size=0, progress=False)
+
+
+def test_a_surrogate_may_be_aligned_with_a_diffusion_model(toy, monkeypatch) -> None:
+    """It is trained as its own run would train it, with the directions that its recipe names."""
+    asked = []
+    monkeypatch.setattr(measured, "target", lambda name, *a, **how: asked.append(name))
+    monkeypatch.setattr(measured.training, "fit", lambda *a, target, **how: asked.append(target))
+    measured.trained("three-modes-pag-nn", toy, 1, measured.torch.device("cpu"), False)
+    assert asked == ["nearest_neighbor", None]
+
+
+@pytest.mark.parametrize("key", ["notes", "unfinished"])
+def test_result_files_say_so_in_words(key: str, toy_recipe, tmp_path) -> None:
+    experiment.run(Recipe.load(toy_recipe, metrics={}, alignment={}), out=tmp_path / "out", progress=False)
+    path = tmp_path / "out" / "result.json"
+    content = json.loads(path.read_text())
+    path.write_text(json.dumps({**content, "provenance": {**content["provenance"], key: "clean"}}))
+    with pytest.raises(ValueError, match=f"provenance '{key}' is 'clean'; expected a list of words"):
+        results.load(path)
