@@ -118,7 +118,7 @@ def _adversary(
         norm={"linf": "Linf", "l2": "L2"}[threat.norm],
         eps=threat.eps / width,
         version="custom",
-        attacks=_plan(attacks, classes, tuple(shape)),
+        attacks=plan(attacks, classes, tuple(shape)),
         seed=seed,
         device=x.device,
     )
@@ -168,7 +168,7 @@ def _box(x: Tensor, threat: Threat) -> tuple[float, float]:
     return low, high - low
 
 
-def _plan(attacks: Sequence[str] | None, classes: int, shape: tuple[int, ...]) -> list[str]:
+def plan(attacks: Sequence[str] | None, classes: int, shape: tuple[int, ...]) -> list[str]:
     """The attacks to run, checked."""
     if attacks is None:
         return [*(("apgd-ce", "apgd-t", "fab-t") if classes >= 4 else ("apgd-ce", "fab")), *(["square"] if is_image(shape) else [])]

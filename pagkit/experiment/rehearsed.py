@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from .. import attacks, diffusion, evaluation, targets
-from ..attacks.autoattack import _plan
+from ..attacks.autoattack import plan
 from ..data import Split, Task
 from ..diffusion import DDPM
 from ..evaluation.metrics import measure
@@ -68,9 +68,9 @@ def _metric(model: nn.Module, task: Task, metric: str, options: dict[str, Any]) 
     attack, norm, eps = evaluation.parse_metric(metric)
     if attack in ("autoattack", "square"):
         attacks.Threat(norm, eps, task.bounds)
-        _plan(["square"] if attack == "square" else options.get("attacks"), len(task.classes), task.shape)
+        plan(["square"] if attack == "square" else options.get("attacks"), len(task.classes), task.shape)
         return
-    small = {"steps": 1, "restarts": min(2, options.get("restarts", 1))} if attack == "pgd" else {}
+    small = {"steps": 1, "restarts": 1} if attack == "pgd" else {}
     measure(model, replace(task, test=_few(task)), metric, progress=False, **{**options, **small})
 
 

@@ -42,6 +42,7 @@ def run(
         progress: show bars.
 
     The weights are there before they are measured: :func:`evaluate` measures them again, or for the first time if that was stopped.
+    A classifier's are rounded to float16 first, so that what is kept, in half the space, is what is measured.
     result.json is written anew after each measurement; until the last one its provenance says what is ``unfinished``. What the
     data do not allow is lowered with a warning and a note in the provenance, see :func:`pagkit.experiment.asked.fitted`.
     Of several processes each comes to the same result, and process 0 writes it.
@@ -236,6 +237,8 @@ def _train(
     model = build(recipe, task).to(device)
     train = fit if isinstance(model, nn.Module) else diffusion.train
     history = train(model, task, recipe, progress=progress, **where)
+    if isinstance(model, nn.Module):
+        models.round_weights(model)
     spent = {"train_seconds": history.seconds, "train_cpu_seconds": history.cpu_seconds}
     origin = results.provenance(task, **spent, evaluate_seconds=0.0)
     return model, {**origin, **({"notes": notes} if notes else {})}
@@ -243,5 +246,5 @@ def _train(
 
 def _save(path: Path, model: nn.Module | DDPM, recipe: Recipe, origin: dict[str, Any]) -> None:
     """The weights; the header of their file says where they come from, so that one file is all that :func:`evaluate` needs."""
-    state, about = (model.state_dict(), {}) if isinstance(model, nn.Module) else model.state()
+    state, about = (models.halved(model.state_dict()), {}) if isinstance(model, nn.Module) else model.state()
     models.save_weights(path, state, {**about, "recipe": recipe.to_yaml(), "provenance": json.dumps(origin)})

@@ -13,7 +13,7 @@ from .classifiers import ACTIVATIONS, BUILDERS, build
 from .layers import Normalize
 from .logits import NotFinite, log_odds, logits_of, refuse_broken
 from .mode import differentiable, mode, ordinary
-from .weights import load_weights, save_weights
+from .weights import halved, load_weights, round_weights, save_weights
 
 __all__ = [
     "ACTIVATIONS",
@@ -23,11 +23,13 @@ __all__ = [
     "batches",
     "build",
     "differentiable",
+    "halved",
     "load_weights",
     "log_odds",
     "logits_of",
     "mode",
     "ordinary",
     "refuse_broken",
+    "round_weights",
     "save_weights",
 ]

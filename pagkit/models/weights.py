@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_bytes
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..data.files import write_atomically
 
@@ -15,6 +16,27 @@ from ..data.files import write_atomically
 def save_weights(path: str | Path, state: Mapping[str, Tensor], metadata: dict[str, str] | None = None) -> None:
     """Write a state dict as safetensors, with ``metadata`` in its header, whole or not at all."""
     write_atomically(Path(path), to_bytes({name: value.detach().cpu().contiguous() for name, value in state.items()}, metadata))
+
+
+def round_weights(model: nn.Module) -> None:
+    """Round the parameters, in place, to numbers that float16 holds; one with a number too large for it stays as it is.
+
+    What is measured then is what a file of half the size keeps: see :func:`halved`. Buffers are small and stay.
+    """
+    with torch.no_grad():
+        for parameter in model.parameters():
+            half = parameter.half()
+            if half.isfinite().all():
+                parameter.copy_(half)
+
+
+def halved(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A state dict with each tensor of floating-point numbers in float16 where that changes none of them."""
+
+    def fits(value: Tensor) -> bool:
+        return value.is_floating_point() and torch.equal(value.half().to(value.dtype), value)
+
+    return {name: value.half() if fits(value) else value for name, value in state.items()}
 
 
 def load_weights(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:

@@ -111,7 +111,6 @@ def judged(judge: str) -> dict:
         (TOY, {"metrics": {"autoattack-l2-1": {"attacks": []}}}, "toy", "no attack is given"),
         (TOY, {"metrics": {"pgd-l2-1": {"target": 2}}}, "toy", "metrics.pgd-l2-1: targets range over"),
         (TOY, {"metrics": {"pgd-l2-1": {"target": 1, "likeliest": 1}}}, "toy", "likeliest is 1 with a target"),
-        (TOY, {"metrics": {"pgd-l2-1": {"restarts": 3, "random_start": False}}}, "toy", "metrics.pgd-l2-1: restarts"),
         (TOY, {"crop": 2}, "toy", "training: crop and flip need images"),
         (TOY, {"method": "adversarial", "norm": "l7"}, "toy", "training: unknown norm 'l7'"),
         (TOY, {"alignment": {"score_based": {"ddpm": "digits-ddpm", "t": 5}}}, "toy", "alignment.score_based: .*ddpm"),
