@@ -10,8 +10,7 @@ from torch import nn
 from torch.func import functional_call
 from torch.nn import functional as F
 
-from pagkit import losses
-from pagkit.losses import cosine, input_gradients, pag_loss
+from pagkit.losses import cosine, input_gradients, objectives, pag_loss
 from pagkit.targets import sample_classes
 
 
@@ -59,7 +58,7 @@ def test_is_the_formula(case, of: str) -> None:
 def test_the_functional_form_has_the_same_loss_and_gradients(case, of: str, attacked: bool, monkeypatch) -> None:
     """What torch.compile is given, run as it is."""
     model, x, y, directions, classes = case
-    monkeypatch.setattr(losses, "_compiled", lambda: losses._terms)
+    monkeypatch.setattr(objectives, "_compiled", lambda: objectives._measure)
     how = {"weight": 0.7, "of": of, "attacked": x + 0.1 if attacked else None}
     found = []
     for compiled in (False, True):
