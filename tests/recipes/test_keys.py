@@ -83,7 +83,7 @@ def test_every_model_target_schedule_and_optimizer_is_listed() -> None:
         ("model_options={activation: tanh}", "model_options.activation is 'tanh'; expected one of relu, silu, gelu"),
         ("model=resnet50", "unknown model 'resnet50'; expected one of mlp"),
         ("data.size=0", "data.size is 0; expected int | None, at least 1"),
-        ("data={sized: 3}", "unknown option 'sized' of data; expected some of root, seed"),
+        ("data={sized: 3}", "unknown option 'sized' of data; expected some of holdout, root, seed"),
     ],
 )
 def test_a_slip_is_refused_by_the_name_of_its_key(setting: str, message: str) -> None:
