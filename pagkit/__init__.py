@@ -11,7 +11,7 @@ only what stands below it:
 - ``evaluation``: verdicts, clean and under attack
 - ``diffusion``: DDPMs and their scores
 - ``training``: classifiers by recipe
-- ``losses``: the PAG objective
+- ``losses``: objectives, cross-entropy plus terms
 - ``targets``: which way a class lies
 - ``exact``: exact boundaries and scores of the toy
 - ``attacks``: FGSM, PGD, AutoAttack

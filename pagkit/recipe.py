@@ -20,7 +20,13 @@ from .recipes.keys import REQUIRED, Key
 
 FOLDER = Path(__file__).with_name("recipes")
 SETTING = re.compile(r"\+(?=[\w.-]+=)")  # what comes before each changed setting in a recipe's name
-METHODS = ("standard", "adversarial", "pag", "pag-adversarial", "ddpm")
+METHODS = ("standard", "ddpm")
+PARTS = {  # of a method, in the order in which its name has them: the key that each needs, and that no method without it takes
+    "pag": "target",
+    "slope": "slope",
+    "noise": "noise",
+    "adversarial": "eps",
+}
 
 
 def _key(means: str, default: Any = REQUIRED, **limits: Any) -> Any:
@@ -44,7 +50,7 @@ class Recipe:
     name: str = _key("the file's, unless given; changed settings are part of it")
     task: str = _key("the data set, see pagkit.data.load")
     model: str = _key("the network, see pagkit.models.build; ddpm for a diffusion model")
-    method: str = _key("what is trained", choices=METHODS)
+    method: str = _key("what is trained", choices=METHODS, parts=tuple(PARTS))
     epochs: int = _key("passes over the training split", at_least=1)
     lr: float = _key("learning rate at its highest", above=0)
     description: str = _key("one line, for pagkit recipes", "")
@@ -76,6 +82,11 @@ class Recipe:
     ramp: tuple[float, float] = _key(
         "lambda is 0 before the first share of training, full after the second", (0.0, 0.0), at_least=0, at_most=1
     )
+    slope: float = _key("weight of the squared length of an input gradient, for the methods with slope", 0.0, at_least=0)
+    slope_of: str = _key("whose input gradient that is: the loss's, or that of the label's log-odds", "loss", choices=("loss", "log_odds"))
+    noise: float = _key(
+        "standard deviation of Gaussian noise on what the model sees, not clipped, for the methods with noise", 0.0, at_least=0
+    )
     norm: str = _key("of the attack trained against, for the methods with adversarial", "l2")
     eps: float = _key("radius of that attack", 0.0, at_least=0)
     steps: int = _key("steps of that attack", 7, at_least=1)
@@ -99,10 +110,14 @@ class Recipe:
         object.__setattr__(self, "ramp", tuple(self.ramp))
         if len(self.ramp) != 2 or self.ramp[0] > self.ramp[1]:
             raise ValueError(f"ramp is {self.ramp}; expected two shares 0 <= start <= end <= 1")
-        if ("pag" in self.method) != (self.target is not None):
-            raise ValueError(
-                f"method is {self.method!r} with target {self.target!r}; the methods 'pag' and 'pag-adversarial' have a target, others none"
-            )
+        parts = self.method.split("-")
+        object.__setattr__(self, "method", "-".join(sorted(parts, key=[*METHODS, *PARTS].index)))
+        for part, name in PARTS.items():
+            if (part in parts) != bool(value := getattr(self, name)):
+                wanted, unset = ("one", "None") if name == "target" else ("a number above 0", "0")
+                raise ValueError(
+                    f"method is {self.method!r} with {name} {value!r}; expected {wanted} for a method with {part!r}, {unset} for others"
+                )
         for where, options, known in self.mappings():
             keys.check(where, options, known)
 

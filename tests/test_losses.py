@@ -1,4 +1,4 @@
-"""The PAG objective: gradients, limits, estimates, and numerical edge cases."""
+"""Objectives: the PAG objective, the slope, their sums; gradients, limits, estimates, and numerical edge cases."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ from torch import nn
 from torch.func import functional_call
 from torch.nn import functional as F
 
-from pagkit import losses
-from pagkit.losses import cosine, input_gradients, pag_loss
+from pagkit.losses import Alignment, Slope, cosine, input_gradients, objective, objectives, pag_loss
 from pagkit.targets import sample_classes
 
 
@@ -59,13 +58,102 @@ def test_is_the_formula(case, of: str) -> None:
 def test_the_functional_form_has_the_same_loss_and_gradients(case, of: str, attacked: bool, monkeypatch) -> None:
     """What torch.compile is given, run as it is."""
     model, x, y, directions, classes = case
-    monkeypatch.setattr(losses, "_compiled", lambda: losses._terms)
+    monkeypatch.setattr(objectives, "_compiled", lambda: objectives._measure)
     how = {"weight": 0.7, "of": of, "attacked": x + 0.1 if attacked else None}
     found = []
     for compiled in (False, True):
         loss = pag_loss(model, x, y, directions[:, :3], classes[:, :3], **how, compiled=compiled)
         found.append([*loss, *torch.autograd.grad(loss.total, list(model.parameters()))])
     assert all(torch.allclose(one, other, rtol=1e-9) for one, other in zip(*found, strict=True))
+
+
+def five_lines(model: nn.Module, x: torch.Tensor, y: torch.Tensor, weight: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """The slope penalty as chapter 15 teaches it: the loss, and the penalty without its weight."""
+    x = x.detach().clone().requires_grad_()
+    each = F.cross_entropy(model(x), y, reduction="none")
+    (g,) = torch.autograd.grad(each.sum(), x, create_graph=True)
+    penalty = g.flatten(1).square().sum(1).mean()
+    return each.mean() + weight * penalty, penalty
+
+
+@pytest.mark.parametrize("precision", [torch.float32, torch.float64])
+def test_the_slope_is_the_five_lines(case, precision: torch.dtype) -> None:
+    model, x, y = case[0].to(precision), case[1].to(precision), case[2]
+    total, penalty = five_lines(model, x, y, 0.7)
+    found = objective(model, x, y, [(0.7, Slope())])
+    assert torch.equal(found.slope, penalty) and torch.allclose(found.total, total, rtol=4 * torch.finfo(precision).eps)
+    assert torch.equal(found.total, found.cross_entropy + 0.7 * penalty) and found.alignment.isnan()
+    grads = [torch.autograd.grad(loss, list(model.parameters())) for loss in (total, found.total)]
+    assert all(torch.allclose(a, b, rtol=1e-5, atol=1e-7) for a, b in zip(*grads, strict=True))
+
+
+def test_the_slope_of_the_log_odds_is_that_of_the_loss_over_what_is_left(case) -> None:
+    """grad CE = -(1 - p_y) grad log-odds, row by row; a slope knows no sign."""
+    model, x, y, *_ = case
+    left = 1 - model(x).softmax(1).gather(1, y[:, None]).squeeze(1)
+    gradients, _ = input_gradients(model, x, y[:, None])
+    by_hand = gradients.flatten(1).square().sum(1)
+    assert torch.allclose(objective(model, x, y, [(1.0, Slope("log_odds"))]).slope, by_hand.mean())
+    assert torch.allclose(objective(model, x, y, [(1.0, Slope())]).slope, (left.square() * by_hand).mean())
+
+
+@pytest.mark.parametrize("of", ["loss", "log_odds"])
+def test_gradcheck_of_a_sum(case, of: str) -> None:
+    model, x, y, directions, classes = case
+    names, values = zip(*model.named_parameters(), strict=True)
+
+    def total(*parameters: torch.Tensor) -> torch.Tensor:
+        with_parameters = lambda z: functional_call(model, dict(zip(names, parameters, strict=True)), (z,))  # noqa: E731
+        return objective(with_parameters, x, y, [(0.3, Alignment(directions, classes)), (0.7, Slope(of))], seen=x + 0.1).total
+
+    assert torch.autograd.gradcheck(total, tuple(v.detach().clone().requires_grad_() for v in values))
+
+
+def test_a_sum_adds_what_its_terms_add(case) -> None:
+    model, x, y, directions, classes = case
+    align, slope, seen = Alignment(directions[:, :2], classes[:, :2]), Slope(), x + 0.1
+    both = objective(model, x, y, [(0.3, align), (0.7, slope)], seen=seen)
+    one, other = (objective(model, x, y, [term], seen=seen) for term in ((0.3, align), (0.7, slope)))
+    assert torch.equal(both.cross_entropy, F.cross_entropy(model(seen), y))
+    assert torch.equal(both.alignment, one.alignment) and torch.equal(both.slope, other.slope)
+    assert torch.allclose(both.total, one.total + other.total - both.cross_entropy)
+    assert both.total == objective(model, x, y, [(0.7, slope), (0.3, align)], seen=seen).total
+    assert torch.equal(one.total, pag_loss(model, x, y, *align[:2], weight=0.3, attacked=seen).total)
+    none = objective(model, x, y, [(0.0, align), (0.0, slope)], seen=seen)
+    assert torch.equal(none.total, both.cross_entropy) and none.alignment.isnan() and none.slope.isnan()
+
+
+@pytest.mark.parametrize("of", ["loss", "log_odds"])
+def test_the_functional_form_of_a_sum(case, of: str, monkeypatch) -> None:
+    model, x, y, directions, classes = case
+    monkeypatch.setattr(objectives, "_compiled", lambda: objectives._measure)
+    terms, found = [(0.3, Alignment(directions, classes)), (0.7, Slope(of))], []
+    for compiled in (False, True):
+        loss = objective(model, x, y, terms, seen=x + 0.1, compiled=compiled)
+        found.append([*loss, *torch.autograd.grad(loss.total, list(model.parameters()))])
+    assert all(torch.allclose(one, other, rtol=1e-9) for one, other in zip(*found, strict=True))
+
+
+def test_the_slope_of_a_sure_model() -> None:
+    """Where p_y rounds to 1 the loss has no slope left to pay for; the log-odds keep theirs."""
+    layer = nn.Linear(3, 2)
+    with torch.no_grad():
+        layer.weight.copy_(torch.tensor([[200.0, 0.0, 0.0], [0.0, 200.0, 0.0]]))
+    x, y = torch.tensor([[5.0, 0.0, 0.0]]), torch.tensor([0])
+    assert objective(layer, x, y, [(1.0, Slope())]).slope == 0
+    assert objective(layer, x, y, [(1.0, Slope("log_odds"))]).slope.item() == pytest.approx(2 * 200**2)
+
+
+def test_bad_terms(case) -> None:
+    model, x, y, directions, classes = case
+    for terms, message in (
+        ([(-0.1, Slope())], "weight is -0.1; expected a number >= 0"),
+        ([(1.0, Slope("logit"))], "of is 'logit'; expected one of loss, log_odds"),
+        ([(1.0, Slope()), (2.0, Slope("log_odds"))], "terms are slope, slope; expected at most one of a kind"),
+        ([(1.0, Slope()), (1.0, Alignment(directions[:3], classes))], "directions have shape"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            objective(model, x, y, terms)
 
 
 def test_weight_zero_is_cross_entropy(case) -> None:
@@ -84,9 +172,7 @@ def test_k_of_C_is_unbiased(case, k: int) -> None:
         return torch.cat([g.flatten() for g in torch.autograd.grad(loss, list(model.parameters()))])
 
     full = pag_loss(model, x, y, directions, classes, weight=0.5).total
-    losses = [
-        pag_loss(model, x, y, directions[:, list(s)], classes[:, list(s)], weight=0.5).total for s in combinations(range(4), k)
-    ]
+    losses = [pag_loss(model, x, y, directions[:, list(s)], classes[:, list(s)], weight=0.5).total for s in combinations(range(4), k)]
     assert torch.allclose(torch.stack(losses).mean(), full)
     assert torch.allclose(torch.stack([gradient(v) for v in losses]).mean(0), gradient(full))
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from . import downloads, folders
 from .defaults import plain_defaults
-from .images import Images, Rows
+from .images import Files, Images, Rows
 from .task import Split, Task
 
 NAMES = ("three-modes", "digits", *downloads.DOWNLOADS, "folder:<path>")
@@ -30,6 +30,7 @@ def load(
     train_per_class: int | None = None,
     test_per_class: int | None = None,
     size: int | None = None,
+    holdout: int | None = None,
 ) -> Task:
     """Load a data set by name.
 
@@ -42,41 +43,72 @@ def load(
         train_per_class, test_per_class: keep at most this many examples of each class. For the toy this is
             the number drawn (default 3000 and 300; a multiple of three, one third for each mode).
         size: CIFAR, STL or the images of a folder are resized to ``size`` x ``size`` pixels. Needed when those of a folder differ.
+        holdout: set aside so many training examples, to choose settings on without a look at the test split: they take its place, and
+            the rest is what there is to train on. Drawn with ``seed``, each class by its share, before ``train_per_class`` picks
+            among the rest; ``test_per_class`` then plays no part. The task's name tells, as in ``"digits+holdout=300"``.
 
     Returns:
         A :class:`Task`. Images are float32 in [0, 1], shape (C, H, W); the toy has infinite bounds.
 
     Raises:
-        ValueError: unknown name, a count below one, a malformed folder, an unreadable image. Of a folder, files that are no images are left
-            out with a warning.
+        ValueError: unknown name, a count below one, a ``holdout`` that leaves nothing, a malformed folder, an unreadable image. Of a
+            folder, files that are no images are left out with a warning.
         FileNotFoundError: the folder, or its ``train`` or ``test`` part, is missing.
         ConnectionError: CIFAR or STL is missing or damaged and cannot be downloaded; says which file to put where.
     """
-    for key, value in (("train_per_class", train_per_class), ("test_per_class", test_per_class), ("size", size)):
+    counts = {"train_per_class": train_per_class, "test_per_class": test_per_class, "size": size, "holdout": holdout}
+    for key, value in counts.items():
         if value is not None and value < 1:
             raise ValueError(f"{key} is {value}; expected at least 1")
     if name not in NAMES[:-1] and not name.startswith("folder:"):
         raise ValueError(f"unknown data set {name!r}; expected one of {', '.join(NAMES)}")
     if size is not None and name in ("three-modes", "digits"):
         raise ValueError(f"size={size} was given for {name!r}; only {', '.join(NAMES[2:])} can be resized")
+    generator, aside = torch.Generator().manual_seed(seed), "" if holdout is None else f"+holdout={holdout}"
     if name == "three-modes":
-        return _three_modes(seed, 3000 if train_per_class is None else train_per_class, test_per_class or 300)
-    generator = torch.Generator().manual_seed(seed)
+        task = _three_modes(seed, 3000 if train_per_class is None else train_per_class, test_per_class or 300)
+        return task if holdout is None else replace(task, **_choose(task, None, None, holdout, generator), name=name + aside)
     if name == "digits":
         task = _digits(seed)
-        train, test = _subset(task.train.y, train_per_class, generator), _subset(task.test.y, test_per_class, generator)
-        return replace(task, train=Split(task.train.x[train], task.train.y[train]), test=Split(task.test.x[test], task.test.y[test]))
+        return replace(task, **_choose(task, train_per_class, test_per_class, holdout, generator), name=name + aside)
     if name in downloads.DOWNLOADS:
         where = root or os.environ.get("PAGKIT_DATA") or Path.home() / ".cache" / "pagkit" / "data"
         files = downloads.download(name, Path(where).expanduser(), size)
     else:
         path = Path(root or ".") / Path(name.removeprefix("folder:")).expanduser()
         name, files = f"folder:{path.name}", folders.folder(path, size)
-    splits = [_read(*pair, generator) for pair in ((files.train, train_per_class), (files.test, test_per_class))]
-    shapes = [tuple(split.x.shape[1:]) for split in splits]
+    task = Task(name + aside, files.classes, (0.0, 1.0), **_choose(files, train_per_class, test_per_class, holdout, generator))
+    shapes = [tuple(split.x.shape[1:]) for split in (task.train, task.test)]
     if shapes[0] != shapes[1]:
         raise ValueError(f"images of {name} differ in shape: train has {shapes[0]}, test {shapes[1]}; pass size= to resize them")
-    return Task(name, files.classes, (0.0, 1.0), *splits)
+    return task
+
+
+def _choose(
+    found: Task | Files, train_per_class: int | None, test_per_class: int | None, holdout: int | None, generator: torch.Generator
+) -> dict[str, Split]:
+    """The two splits, of what there is; rows that are in neither are not read."""
+    y = found.train.y
+    if holdout is None:
+        return {
+            "train": _read(found.train, _subset(y, train_per_class, generator)),
+            "test": _read(found.test, _subset(found.test.y, test_per_class, generator)),
+        }
+    held = _hold_out(y, holdout, generator)
+    rest = torch.ones(len(y), dtype=torch.bool).index_fill(0, held, False).nonzero().flatten()
+    rest = rest[_subset(y[rest], train_per_class, generator)]
+    return {"train": _read(found.train, rest), "test": _read(found.train, held)}
+
+
+def _hold_out(y: Tensor, holdout: int, generator: torch.Generator) -> Tensor:
+    """``holdout`` random rows in their original order, of each class its share: rounded down, and one more where most is lost by that."""
+    if holdout >= len(y):
+        raise ValueError(f"holdout is {holdout} of {len(y)} training examples; expected at most {len(y) - 1}")
+    rows = [(y == label).nonzero().flatten() for label in y.unique()]
+    shares = torch.tensor([len(r) * holdout / len(y) for r in rows], dtype=torch.float64)
+    counts = shares.floor().long()
+    counts[(counts - shares).argsort(stable=True)[: holdout - int(counts.sum())]] += 1
+    return torch.cat([r[torch.randperm(len(r), generator=generator)[:n]] for r, n in zip(rows, counts, strict=True)]).sort().values
 
 
 def _three_modes(seed: int, train_per_class: int, test_per_class: int) -> Task:
@@ -107,9 +139,10 @@ def _digits(seed: int) -> Task:
     return Task("digits", tuple("0123456789"), (0.0, 1.0), Split(x_train, y_train), Split(x_test, y_test))
 
 
-def _read(found: Images, per_class: int | None, generator: torch.Generator) -> Split:
-    """Bytes to floats in [0, 1], for the rows of the subset only."""
-    rows = _subset(found.y, per_class, generator)
+def _read(found: Images | Split, rows: Rows) -> Split:
+    """Some rows; of images, whose bytes become floats in [0, 1], no others are read."""
+    if isinstance(found, Split):
+        return Split(found.x[rows], found.y[rows])
     x = found.read(rows).to(torch.float32, memory_format=torch.contiguous_format)
     return Split(x.div_(255), found.y[rows])
 

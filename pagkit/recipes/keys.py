@@ -37,6 +37,7 @@ class Key:
         default: what holds where a recipe does not say it.
         at_least, at_most, above, below: limits of a number.
         choices: the words that are known; empty: any.
+        parts: words that are known alone and, several of them, joined by ``-``.
     """
 
     kind: str
@@ -47,12 +48,14 @@ class Key:
     above: float = -math.inf
     below: float = math.inf
     choices: tuple[str, ...] = ()
+    parts: tuple[str, ...] = ()
 
     @property
     def expected(self) -> str:
         """Type and range in words."""
         if self.choices:
-            return f"one of {', '.join(self.choices)}" + (" or None" if "None" in self.kind else "")
+            joined = f", or some of {', '.join(self.parts)}, joined by '-'" if self.parts else ""
+            return f"one of {', '.join(self.choices)}" + joined + (" or None" if "None" in self.kind else "")
         limits = {"at least": self.at_least, "at most": self.at_most, "above": self.above, "below": self.below}
         return ", ".join([self.kind, *(f"{word} {limit:g}" for word, limit in limits.items() if math.isfinite(limit))])
 
@@ -74,7 +77,8 @@ class Key:
             return all(self._fits(item, inner.split(",")[0]) for item in value)
         if outer in ("int", "float"):
             return math.isfinite(value) and self.at_least <= value <= self.at_most and self.above < value < self.below
-        return not (outer == "str" and self.choices) or value in self.choices
+        words = value.split("-") if outer == "str" and self.parts else []
+        return not (outer == "str" and self.choices) or value in self.choices or len(set(words) & set(self.parts)) == len(words) > 0
 
 
 def check(where: str, options: Mapping[str, Any], known: Mapping[str, Key]) -> None:
@@ -131,6 +135,7 @@ DATA = {
     "train_per_class": Key("int | None", "keep so many training examples a class", None, at_least=1),
     "test_per_class": Key("int | None", "keep so many test examples a class", None, at_least=1),
     "size": Key("int | None", "resize images to so many pixels a side", None, at_least=1),
+    "holdout": Key("int | None", "so many training examples in place of the test split, to choose settings on", None, at_least=1),
 }
 MODELS = {
     "mlp": {

@@ -1,4 +1,7 @@
-"""Training of classifiers by recipe: standard, adversarial, PAG. It can be stopped at any moment and resumed."""
+"""Training of classifiers by recipe: cross-entropy plus terms, on inputs as they are, attacked, or with noise.
+
+It can be stopped at any moment and resumed.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +10,11 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from .. import attacks, data, losses, targets
 from ..data import Task
-from ..models import NotFinite, logits_of
+from ..models import NotFinite
 from ..recipe import Recipe
 from . import checkpoints, processes
 from .loop import Draw, Loop, Loss
@@ -123,28 +125,37 @@ def _step(model: nn.Module, forward: nn.Module, task: Task, recipe: Recipe, targ
         if threat is not None:
             drawn["seeds"] = torch.randint(2**62, (), generator=generator).expand(len(rows))  # for a model that draws random numbers
             drawn["offsets"] = threat.offsets(task.train.x[: len(rows)], generator)
+        if recipe.noise:
+            drawn["noise"] = recipe.noise * torch.randn((len(rows), *task.shape), generator=generator)
         return drawn
 
-    def loss(rows: Tensor, weight: float, **drawn: Tensor) -> losses.PAGLoss:
-        classes, seeds, offsets = (drawn.pop(name, None) for name in ("classes", "seeds", "offsets"))
-        where, directions, attacked = rows.to(train.x.device), None, None
+    def loss(rows: Tensor, weight: float, **drawn: Tensor) -> losses.PAGLoss | losses.Objective:
+        classes, seeds, offsets, noise = (drawn.pop(name, None) for name in ("classes", "seeds", "offsets", "noise"))
+        where, directions, seen = rows.to(train.x.device), None, None
         x, y = train.x[where], train.y[where]
         if classes is not None:
             classes = classes.to(x.device)
             directions = target(rows, x, classes)
         x, directions = data.move(x, directions, crop=recipe.crop, **drawn)
-        if threat is not None:
-            generator = torch.Generator().manual_seed(int(seeds[0]))
-            how = {"steps": recipe.steps, "keep": "last", "offsets": offsets, "generator": generator}
-            try:
-                attacked = attacks.pgd(forward, x, y, threat, **how)
-            except NotFinite:  # then the loss is not finite either, and the loop stops there, in all processes at once
-                attacked = x
+        terms: list[tuple[float, losses.Term]] = []
         if directions is not None:
-            return losses.pag_loss(
-                model, x, y, directions, classes, weight=weight, of=recipe.of, attacked=attacked, compiled=recipe.compile
-            )
-        cross_entropy = F.cross_entropy(logits_of(forward, x if attacked is None else attacked, finite=False), y)
-        return losses.PAGLoss(cross_entropy, cross_entropy, torch.full_like(cross_entropy, torch.nan))
+            terms.append((weight, losses.Alignment(directions, classes, recipe.of)))
+        if recipe.slope:
+            terms.append((recipe.slope, losses.Slope(recipe.slope_of)))
+        if threat is not None:
+            seen = _attacked(forward, x, y, threat, recipe.steps, offsets, int(seeds[0]))
+        if noise is not None:
+            seen = (x if seen is None else seen) + noise.to(x.device)  # beyond the bounds too: clipped, it would have a mean
+        found = losses.objective(model if terms else forward, x, y, terms, seen=seen, compiled=recipe.compile)
+        return found if recipe.slope else losses.PAGLoss(*found[:3])  # without the term its column of the history stays empty
 
     return draw, loss
+
+
+def _attacked(model: nn.Module, x: Tensor, y: Tensor, threat: attacks.Threat, steps: int, offsets: Tensor, seed: int) -> Tensor:
+    """The end of PGD from given offsets, whether it succeeds or not; ``seed`` is for a model that draws random numbers."""
+    how = {"steps": steps, "keep": "last", "offsets": offsets, "generator": torch.Generator().manual_seed(seed)}
+    try:
+        return attacks.pgd(model, x, y, threat, **how)
+    except NotFinite:  # then the loss is not finite either, and the loop stops there, in all processes at once
+        return x

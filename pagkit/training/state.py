@@ -14,7 +14,8 @@ from ..data.defaults import plain_defaults
 
 @dataclass
 class History:
-    """One entry an epoch: mean loss (total), its parts (alignment is nan where PAG was off), last lr and weight.
+    """One entry an epoch: mean loss (total), its parts (alignment is nan where PAG was off; slope is empty without that term), last lr
+    and weight.
 
     ``seconds`` is the wall time of the whole training, ``cpu_seconds`` that of the processor cores, which other work on the machine
     disturbs less; both without what a stop has lost. A diffusion model's loss has no parts.
@@ -23,6 +24,7 @@ class History:
     total: list[float] = field(default_factory=list)
     cross_entropy: list[float] = field(default_factory=list)
     alignment: list[float] = field(default_factory=list)
+    slope: list[float] = field(default_factory=list)
     lr: list[float] = field(default_factory=list)
     weight: list[float] = field(default_factory=list)
     seconds: float = 0.0

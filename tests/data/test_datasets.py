@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from pagkit import data
+from pagkit import data, exact
 
 
 def test_three_modes_is_the_published_toy() -> None:
@@ -50,6 +50,43 @@ def test_subsets_are_seeded_and_balanced() -> None:
     assert torch.equal(task.train.x, data.load("digits", train_per_class=7, seed=5).train.x)
 
 
+def rows(split: data.Split) -> set[bytes]:
+    found = {x.numpy().tobytes() for x in split.x}
+    assert len(found) == len(split), "no example is there twice"
+    return found
+
+
+@pytest.mark.parametrize(("name", "holdout"), [("digits", 300), ("three-modes", 50), ("digits", 1), ("digits", 1296)])
+def test_what_is_held_out_is_a_part_of_the_training_split(name: str, holdout: int) -> None:
+    few = {"train_per_class": 60} if name == "three-modes" else {}  # of many, two are the same float32 by chance
+    whole, task, again = (data.load(name, seed=3, holdout=n, **few) for n in (None, holdout, holdout))
+    assert task.name == f"{name}+holdout={holdout}" and (task.classes, task.bounds) == (whole.classes, whole.bounds)
+    assert len(task.test) == holdout and len(task.train) == len(whole.train) - holdout
+    assert rows(task.train) | rows(task.test) == rows(whole.train) and not rows(task.train) & rows(task.test)
+    assert not rows(task.test) & rows(whole.test), "the test split plays no part"
+    shares = whole.train.y.bincount() * holdout / len(whole.train)
+    assert (task.test.y.bincount(minlength=len(whole.classes)) - shares).abs().max() < 1
+    assert torch.equal(task.test.x, again.test.x) and torch.equal(task.train.x, again.train.x)
+    places = {x.numpy().tobytes(): i for i, x in enumerate(whole.train.x)}
+    for split in (task.train, task.test):
+        where = [places[x.numpy().tobytes()] for x in split.x]
+        assert where == sorted(where) and torch.equal(whole.train.y[where], split.y)
+    if holdout > 1:
+        assert rows(task.test) != rows(data.load(name, seed=4, holdout=holdout, **few).test)
+
+
+def test_a_subset_is_picked_among_what_is_not_held_out() -> None:
+    task = data.load("digits", holdout=300, train_per_class=20, test_per_class=1)
+    assert task.train.y.bincount().tolist() == [20] * 10 and len(task.test) == 300
+    assert rows(task.test) == rows(data.load("digits", holdout=300).test) and not rows(task.train) & rows(task.test)
+
+
+def test_exact_scores_know_the_toy_without_what_is_held_out() -> None:
+    x = torch.randn(5, 2)
+    toy, less = data.load("three-modes"), data.load("three-modes", holdout=60)
+    assert torch.equal(exact.score(toy, x, 100), exact.score(less, x, 100))
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     rng = np.random.default_rng(0)
@@ -69,6 +106,14 @@ def test_folder_reads_images_in_order(folder: Path) -> None:
     expected = np.asarray(Image.open(folder / "train" / "dog" / "2.png")) / 255
     assert np.allclose(task.train.x[6].permute(1, 2, 0).numpy(), expected)
     assert data.load(f"folder:{folder.name}", root=folder.parent, size=8, train_per_class=2).train.x.shape == (6, 3, 8, 8)
+
+
+def test_a_part_of_a_folder_is_held_out(folder: Path) -> None:
+    task = data.load(f"folder:{folder}", holdout=5)
+    assert task.name == f"folder:{folder.name}+holdout=5" and (len(task.train), len(task.test)) == (7, 5)
+    assert sorted(task.test.y.bincount().tolist()) == [1, 2, 2] and not rows(task.train) & rows(task.test)
+    with pytest.raises(ValueError, match="holdout is 12 of 12 training examples; expected at most 11"):
+        data.load(f"folder:{folder}", holdout=12)
 
 
 def test_folder_of_grey_images_has_one_channel(folder: Path) -> None:
@@ -107,6 +152,9 @@ def test_bad_folders(folder: Path) -> None:
     [
         ("mnist", {}, "unknown data set 'mnist'; expected one of three-modes, digits, cifar10, cifar100, stl10, folder:<path>"),
         ("digits", {"train_per_class": 0}, "train_per_class is 0; expected at least 1"),
+        ("digits", {"holdout": 0}, "holdout is 0; expected at least 1"),
+        ("digits", {"holdout": 1297}, "holdout is 1297 of 1297 training examples; expected at most 1296"),
+        ("three-modes", {"holdout": 6, "train_per_class": 3}, "holdout is 6 of 6 training examples; expected at most 5"),
         ("digits", {"size": 32}, "size=32 was given for 'digits'"),
         ("three-modes", {"test_per_class": 100}, "100 examples a class; expected a multiple of 3"),
     ],

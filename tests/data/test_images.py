@@ -113,6 +113,15 @@ def test_an_archive_in_the_folder_is_enough(name: str, publish, root: Path, monk
     assert torch.equal(data.load(name, root=root).train.x, task.train.x), "what is unpacked is enough, too"
 
 
+def test_photographs_are_held_out_of_all_and_a_subset_is_picked_among_the_rest(publish, root: Path) -> None:
+    put(publish("cifar10"), root)
+    task = data.load("cifar10", root=root, holdout=20, train_per_class=5, test_per_class=1)
+    assert task.name == "cifar10+holdout=20" and task.test.y.bincount().tolist() == [2] * 10
+    assert task.train.y.bincount().tolist() == [5] * 10, "as many as without"
+    held = {x.numpy().tobytes() for x in task.test.x}
+    assert not held & {x.numpy().tobytes() for x in data.load("cifar10", root=root).test.x}
+
+
 def test_classes_have_their_names(publish, root: Path) -> None:
     put(publish("cifar100"), root)
     assert data.load("cifar100", root=root).classes[98] == "name 98"

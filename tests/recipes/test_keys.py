@@ -83,7 +83,7 @@ def test_every_model_target_schedule_and_optimizer_is_listed() -> None:
         ("model_options={activation: tanh}", "model_options.activation is 'tanh'; expected one of relu, silu, gelu"),
         ("model=resnet50", "unknown model 'resnet50'; expected one of mlp"),
         ("data.size=0", "data.size is 0; expected int | None, at least 1"),
-        ("data={sized: 3}", "unknown option 'sized' of data; expected some of root, seed"),
+        ("data={sized: 3}", "unknown option 'sized' of data; expected some of holdout, root, seed"),
     ],
 )
 def test_a_slip_is_refused_by_the_name_of_its_key(setting: str, message: str) -> None:
@@ -94,3 +94,47 @@ def test_a_slip_is_refused_by_the_name_of_its_key(setting: str, message: str) ->
 
 def test_the_docstring_explains_every_key() -> None:
     assert all(f"\n        {name}: " in Recipe.__doc__ for name in KEYS)
+
+
+@pytest.mark.parametrize(
+    ("said", "method"),
+    [
+        ("adversarial-pag", "pag-adversarial"),
+        ("pag-adversarial", "pag-adversarial"),
+        ("noise-slope", "slope-noise"),
+        ("adversarial-noise-slope-pag", "pag-slope-noise-adversarial"),
+    ],
+)
+def test_the_parts_of_a_method_have_one_order(said: str, method: str) -> None:
+    given = {"pag": {"target": "class_mean"}, "slope": {"slope": 1}, "noise": {"noise": 0.1}, "adversarial": {"eps": 0.5}}
+    options = {key: value for part in said.split("-") for key, value in given[part].items()}
+    recipe = Recipe("made", "digits", "cnn", said, epochs=1, lr=0.1, **options)
+    assert recipe.method == method == Recipe(**{**vars(recipe), "method": method}).method
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("method=slope", "method is 'slope' with slope 0.0; expected a number above 0 for a method with 'slope', 0 for others"),
+        ("slope=1", "method is 'standard' with slope 1.0; expected a number above 0 for a method with 'slope', 0 for others"),
+        ("method=noise", "method is 'noise' with noise 0.0; expected a number above 0"),
+        ("method=slope+slope=1+noise=0.1", "method is 'slope' with noise 0.1; expected a number above 0 for a method with 'noise'"),
+        ("method=adversarial", "method is 'adversarial' with eps 0.0; expected a number above 0"),
+        ("eps=0.5", "method is 'standard' with eps 0.5; expected a number above 0 for a method with 'adversarial', 0 for others"),
+        ("method=pag", "method is 'pag' with target None; expected one for a method with 'pag', None for others"),
+        ("target=class_mean", "method is 'standard' with target 'class_mean'; expected one for a method with 'pag', None for others"),
+        ("slope=-1", "slope is -1.0; expected float, at least 0"),
+        ("noise=.inf", "noise is inf; expected float, at least 0"),
+        ("slope_of=logit", "slope_of is 'logit'; expected one of loss, log_odds"),
+        ("method=slop", "method is 'slop'; expected one of standard, ddpm, or some of pag, slope, noise, adversarial, joined by '-'"),
+        ("method=slope-slope+slope=1", "method is 'slope-slope'; expected one of standard"),
+        ("method=slope-standard+slope=1", "method is 'slope-standard'; expected one of standard"),
+        ("method=slope-+slope=1", "method is 'slope-'; expected one of standard"),
+        ("method=''", "method is ''; expected one of standard"),
+        ("data.holdout=0", "data.holdout is 0; expected int | None, at least 1"),
+    ],
+)
+def test_each_part_of_a_method_has_its_key_and_no_other(setting: str, message: str) -> None:
+    with pytest.raises(ValueError) as refused:
+        Recipe.load(f"digits-standard+{setting}")
+    assert message in str(refused.value)

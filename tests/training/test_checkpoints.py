@@ -33,6 +33,8 @@ AT_ODDS = {
     "pag, ramp": {"method": "pag", "target": "nearest_neighbor", "weight": 0.5, "classes_per_image": 2, "ramp": (0.2, 0.6)},
     "pag, all classes, crop": {"method": "pag", "target": "class_mean", "weight": 0.1, "crop": 1, "schedule": "linear"},
     "adversarial, accumulate": {"method": "adversarial", "eps": 0.5, "steps": 2, "accumulate": 2},
+    "slope": {"method": "slope", "slope": 0.3},
+    "slope-noise-adversarial": {"method": "slope-noise-adversarial", "slope": 0.3, "noise": 0.2, "eps": 0.5, "steps": 2},
     "pag-adversarial": {"method": "pag-adversarial", "target": "one_image", "weight": 0.5, "eps": 0.5, "steps": 2, "ema": 0.5},
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 from dataclasses import replace
@@ -9,13 +10,17 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch.nn import functional as F
 
 from pagkit import losses, models, targets, training
 from pagkit.data import Split, Task, augment
+from pagkit.models import log_odds
 from pagkit.training import Recipe, TrainingDiverged, fit, loop, processes
 from pagkit.training.fit import check as fit_check
 from pagkit.training.fit import single
 from tests.helpers import Fragile, make_task
+
+EVERYTHING = "digits-pag-nn-slope+method=pag-slope-noise-adversarial+noise=0.1+eps=0.5"
 
 
 def short(name: str, **changes: object) -> Recipe:
@@ -170,7 +175,66 @@ def test_pag_adversarial_takes_cross_entropy_on_attacked_inputs(digits) -> None:
     assert not all(torch.equal(value, states["weight 1"][key]) for key, value in states["adversarial"].items())
 
 
-@pytest.mark.parametrize("name", ["digits-standard+crop=1+flip=true", "digits-adversarial-l2", "digits-pag-nn-adversarial"])
+@pytest.mark.parametrize(
+    ("method", "keys"),
+    [
+        ("slope", {"slope": 0.3}),
+        ("slope", {"slope": 0.3, "slope_of": "log_odds"}),
+        ("noise", {"noise": 0.2}),
+        ("slope-noise", {"slope": 0.3, "noise": 0.2}),
+    ],
+)
+def test_slope_and_noise_are_what_they_say(method: str, keys: dict, toy) -> None:
+    """The library's training is the loop below, also where the bounds are infinite: the slope at x, cross-entropy with noise."""
+    recipe = Recipe("made", "three-modes", "mlp", method, epochs=2, lr=0.05, optimizer="sgd", batch_size=100, **keys)
+    model, ours = (models.build("mlp", toy, normalize=40.0) for _ in range(2))
+    history = fit(model, toy, recipe, progress=False)
+    optimizer = torch.optim.SGD(ours.parameters(), lr=0.05, momentum=0.9)
+    generator, slopes = torch.Generator().manual_seed(0), []
+    for _ in range(2):
+        for rows in torch.randperm(len(toy.train), generator=generator).split(100):
+            x, y = toy.train.x[rows].requires_grad_(), toy.train.y[rows]
+            seen = x.detach() + recipe.noise * torch.randn(x.shape, generator=generator) if recipe.noise else x
+            logits, seen_logits = ours(x), ours(seen)
+            each = F.cross_entropy(logits, y, reduction="none") if recipe.slope_of == "loss" else log_odds(logits, y)
+            slope = torch.autograd.grad(each.sum(), x, create_graph=True)[0].square().sum(1).mean()
+            optimizer.zero_grad()
+            (F.cross_entropy(seen_logits, y) + recipe.slope * slope).backward()
+            optimizer.step()
+            slopes.append(slope.item())
+    for key, value in ours.state_dict().items():
+        assert torch.allclose(value, model.state_dict()[key], atol=1e-6), key
+    steps = len(slopes) // 2
+    assert history.slope == (pytest.approx([sum(slopes[:steps]) / steps, sum(slopes[steps:]) / steps], rel=1e-4) if recipe.slope else [])
+    assert len(history.alignment) == 2 and all(math.isnan(value) for value in history.alignment)
+
+
+def test_a_slope_that_is_trained_is_smaller(digits) -> None:
+    task, slopes = replace(digits, train=digits.train.first(300)), {}
+    for weight in (1e-9, 1.0):
+        recipe = Recipe.load("digits-slope", epochs=12, slope=weight)
+        slopes[weight] = fit(models.build("cnn", task, width=8), task, recipe, progress=False).slope[-1]
+    assert slopes[1.0] < slopes[1e-9] / 4
+
+
+def test_noise_falls_on_what_was_attacked(digits, monkeypatch) -> None:
+    task, plain = replace(digits, train=digits.train.first(64)), losses.objective
+    found: list[tuple[torch.Tensor, torch.Tensor]] = []
+
+    def spy(model, x, y, terms, *, seen: torch.Tensor, compiled: bool) -> losses.Objective:
+        found.append((x, seen))
+        return plain(model, x, y, terms, seen=seen)
+
+    monkeypatch.setattr(losses, "objective", spy)
+    recipe = Recipe.load("digits-noise+method=noise-adversarial+eps=0.5+noise=0.1", epochs=1, batch_size=64, steps=2)
+    fit(models.build("cnn", task, width=4), task, recipe, progress=False)
+    ((x, seen),) = found
+    away = (seen - x).flatten(1).norm(dim=1)
+    assert seen.min() < 0 and seen.max() > 1, "not clipped"
+    assert away.mean().item() == pytest.approx((0.1**2 * 64 + 0.5**2) ** 0.5, rel=0.1)
+
+
+@pytest.mark.parametrize("name", ["digits-standard+crop=1+flip=true", "digits-adversarial-l2", "digits-pag-nn-adversarial", EVERYTHING])
 def test_accumulated_steps_are_the_same(name: str, digits) -> None:
     task, states = replace(digits, train=digits.train.first(150)), []
     for parts in (1, 3, 100):  # of 128 examples, and of 22: some parts are empty
@@ -184,7 +248,7 @@ def test_accumulated_steps_are_the_same(name: str, digits) -> None:
 
 
 @pytest.mark.parametrize("change", ["precision=bf16", "channels_last=true", "compile=true"])
-@pytest.mark.parametrize("name", ["digits-pag-nn-adversarial", "digits-standard"])
+@pytest.mark.parametrize("name", ["digits-pag-nn-adversarial", "digits-standard", "digits-slope-noise", EVERYTHING])
 def test_faster_steps_come_near_the_plain_ones(name: str, change: str, digits) -> None:
     if change.startswith("compile") and not os.environ.get("PAGKIT_TEST_COMPILE"):
         pytest.skip("minutes of a compiler's time; PAGKIT_TEST_COMPILE=1 runs it")

@@ -25,6 +25,7 @@ RECIPES = {
     "adversarial": replace(PLAIN, method="adversarial", eps=0.5, steps=2),
     "linf, accumulate": replace(PLAIN, method="adversarial", eps=0.1, norm="linf", steps=2, accumulate=2),
     "pag, ramp, crop": replace(PLAIN, method="pag", **PAG, ramp=(0.2, 0.4), crop=1),
+    "pag-slope-noise": replace(PLAIN, method="pag-slope-noise", **PAG, slope=0.3, slope_of="log_odds", noise=0.2, crop=1),
     "pag-adversarial, sgd": replace(PLAIN, method="pag-adversarial", **PAG, eps=0.5, steps=2, optimizer="sgd", lr=0.1),
 }
 

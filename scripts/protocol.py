@@ -1,0 +1,142 @@
+"""Choose the settings of every method by one rule, on held-out training examples: the protocol of book/results/protocol.yaml.
+
+    python scripts/protocol.py run digits [METHOD ...]     the trials that are not there yet, one result file each
+    python scripts/protocol.py choose digits               what the rule chooses
+
+A trial that was stopped leaves nothing behind and is run again; the others are skipped. Each trial works on one CPU thread.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import yaml
+
+from pagkit import experiment, results
+from pagkit.recipe import Recipe
+from pagkit.results import Result
+
+ROOT = Path(__file__).resolve().parents[1]
+PROTOCOL, TRIALS = ROOT / "book" / "results" / "protocol.yaml", ROOT / "book" / "trials"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The protocol of one data set: its rule, and the recipes, settings in their names, that are the trials of each method."""
+
+    by: tuple[str, ...]
+    within: float
+    seed: int
+    trials: dict[str, list[str]]
+
+
+def read(data: str, path: Path = PROTOCOL) -> Plan:
+    """The plan of one data set.
+
+    Raises:
+        ValueError: a data set that the protocol does not have, methods with different numbers of trials.
+    """
+    protocol = yaml.safe_load(path.read_text())
+    if data not in protocol:
+        raise ValueError(f"{path.name} has no {data!r}; expected one of {', '.join(protocol)}")
+    said = protocol[data]
+    trials = {
+        name: ["+".join([how["recipe"], f"{how['key']}={value}", *said["settings"]]) for value in how["values"]]
+        for name, how in said["methods"].items()
+    }
+    if len({len(names) for names in trials.values()}) != 1:
+        counts = ", ".join(f"{name} {len(names)}" for name, names in trials.items())
+        raise ValueError(f"methods of {data} have different numbers of trials: {counts}; expected the same for each")
+    return Plan(tuple(said["by"]), said["within"], said["seed"], trials)
+
+
+def trial(name: str, plan: Plan) -> Recipe:
+    """The recipe of a trial. It is measured by what the rule asks for, as the recipe says, and by nothing else."""
+    recipe = Recipe.load(name, seed=plan.seed)
+    return Recipe.load(name, seed=plan.seed, metrics={metric: recipe.metrics[metric] for metric in plan.by}, alignment={}, checklist={})
+
+
+def admitted(found: dict[str, Result], plan: Plan, method: str) -> list[str]:
+    """The trials of a method that its choice is made of."""
+
+    def clean(name: str) -> float:
+        return found[name].metrics["clean"].rate
+
+    names = plan.trials[method]
+    good = [name for name in names if clean(name) >= max(map(clean, found)) - plan.within / 100 - 1e-9]
+    return good or [name for name in names if clean(name) == max(map(clean, names))]
+
+
+def choose(found: dict[str, Result], plan: Plan) -> dict[tuple[str, str], str]:
+    """What the rule chooses: (method, attack) to the name of a trial.
+
+    Raises:
+        ValueError: a trial is missing.
+    """
+    if missing := [name for names in plan.trials.values() for name in names if name not in found]:
+        raise ValueError(f"{len(missing)} trials have not been run, such as {missing[0]}; the rule compares all of them")
+
+    def order(metric: str, name: str) -> list[int]:
+        return [found[name].metrics[key].correct for key in (metric, *(other for other in plan.by if other != metric), "clean")]
+
+    return {(m, metric): max(admitted(found, plan, m), key=lambda name: order(metric, name)) for m in plan.trials for metric in plan.by}
+
+
+def load(folder: Path, plan: Plan) -> dict[str, Result]:
+    """The trials that have been run."""
+    names = [name for names in plan.trials.values() for name in names]
+    return {name: results.load(path) for name in names if (path := folder / f"{name}.json").is_file()}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=("run", "choose"))
+    parser.add_argument("data", help="a data set of the protocol")
+    parser.add_argument("methods", nargs="*", help="run these only, in this order")
+    parser.add_argument("--out", type=Path, default=TRIALS, help="the folder of the trials (default book/trials)")
+    parser.add_argument("--protocol", type=Path, default=PROTOCOL, help="(default book/results/protocol.yaml)")
+    args = parser.parse_args(arguments)
+    try:
+        plan = read(args.data, args.protocol)
+        if unknown := [name for name in args.methods if name not in plan.trials]:
+            raise ValueError(f"{args.data} has no method {unknown[0]!r}; expected some of {', '.join(plan.trials)}")
+        return _run(plan, args.methods or list(plan.trials), args.out) if args.what == "run" else _choose(plan, args.out)
+    except ValueError as error:
+        print(f"protocol: {error}", file=sys.stderr)
+        return 2
+
+
+def _run(plan: Plan, methods: list[str], out: Path) -> int:
+    torch.set_num_threads(1)
+    names = [name for method in methods for name in plan.trials[method]]
+    recipes = {name: trial(name, plan) for name in names}  # a slip in any of them is found before the first is run
+    for i, name in enumerate(names):
+        path, started = out / f"{name}.json", time.perf_counter()
+        if path.is_file():
+            continue
+        result = experiment.run(recipes[name], out=out / "last", device="cpu", progress=False)
+        results.save(path, result)
+        figures = ", ".join(f"{metric} {score.correct}/{score.total}" for metric, score in result.metrics.items())
+        print(f"{i + 1}/{len(names)} {name}: {figures}, {time.perf_counter() - started:.0f} s", flush=True)
+    return 0
+
+
+def _choose(plan: Plan, out: Path) -> int:
+    found = load(out, plan)
+    for method, names in plan.trials.items():
+        print(method)
+        for name in filter(found.get, names):
+            figures = ", ".join(f"{metric} {score.correct}/{score.total}" for metric, score in found[name].metrics.items())
+            print(f"  {name}: {figures}, {found[name].provenance['train_cpu_seconds']} CPU s")
+    for (method, metric), name in choose(found, plan).items():
+        print(f"{method}, {metric}: {name}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

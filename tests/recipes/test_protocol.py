@@ -1,0 +1,113 @@
+"""The protocol: as many trials for each method, one rule that chooses, a run that goes on where it stopped."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from pagkit import experiment, results
+from pagkit.evaluation import Score
+from pagkit.results import Result
+from tests.helpers import ROOT
+
+sys.path.insert(0, str(ROOT / "scripts"))
+import protocol  # noqa: E402
+
+
+@pytest.mark.parametrize("name", yaml.safe_load(protocol.PROTOCOL.read_text()))
+def test_each_method_has_as_many_trials_and_all_else_in_common(name: str) -> None:
+    plan = protocol.read(name)
+    recipes = {method: [protocol.trial(trial, plan) for trial in names] for method, names in plan.trials.items()}
+    assert {len(set(names)) for names in plan.trials.values()} == {8}
+    common = ("task", "data", "model", "model_options", "epochs", "batch_size", "optimizer", "lr", "schedule", "weight_decay", "metrics")
+    assert len({str([getattr(recipe, key) for key in common]) for found in recipes.values() for recipe in found}) == 1
+    for method, found in recipes.items():
+        assert found[0].data["holdout"] and set(found[0].metrics) == set(plan.by) and found[0].seed == plan.seed
+        (key,) = {k for k in vars(found[0]) if k != "name" and len({str(getattr(recipe, k)) for recipe in found}) > 1}
+        values = [getattr(recipe, key) for recipe in found]
+        assert values == sorted(set(values)), f"{method}: from little to much, as ties go to the first"
+
+
+def made(name: str, *counts: int) -> Result:
+    origin = {"data": "", "hardware": "", "threads": 1, "train_seconds": 1.0, "evaluate_seconds": 1.0, "versions": {}, "commit": ""}
+    scores = {metric: Score(n, 200) for metric, n in zip(("clean", "pgd-l2-0.5", "pgd-l2-1"), counts, strict=True)}
+    return Result(name, "digits+holdout=200", 0, scores, origin)
+
+
+PLAN = protocol.Plan(("pgd-l2-0.5", "pgd-l2-1"), 1.5, 0, {"one": ["a", "b", "c"], "two": ["d", "e", "f"], "three": ["g", "h", "i"]})
+COUNTS = {
+    "a": (198, 100, 20),  # the highest clean count is 199, so 196 is admitted and 195 is not
+    "b": (196, 120, 10),
+    "c": (195, 150, 90),
+    "d": (199, 110, 30),  # a tie at 0.5, which the other attack decides
+    "e": (197, 110, 31),
+    "f": (199, 110, 30),
+    "g": (190, 150, 60),  # none is admitted: those with the method's own best
+    "h": (194, 140, 50),
+    "i": (194, 140, 50),  # and a tie in everything goes to the first
+}
+
+
+def test_the_rule() -> None:
+    found = {name: made(name, *counts) for name, counts in COUNTS.items()}
+    chosen = protocol.choose(found, PLAN)
+    assert "".join(chosen[m, metric] for m in PLAN.trials for metric in PLAN.by) == "baeehh"
+    with pytest.raises(ValueError, match="1 trials have not been run, such as d; the rule compares all of them"):
+        protocol.choose({name: result for name, result in found.items() if name != "d"}, PLAN)
+
+
+SMALL = """
+digits:
+  settings: [data.holdout=60, data.train_per_class=8, epochs=1, metrics.pgd-l2-0.5.steps=1]
+  seed: 0
+  by: [pgd-l2-0.5]
+  within: 1.5
+  methods:
+    noise: {recipe: digits-noise, key: noise, values: [0.1, 0.2]}
+    slope: {recipe: digits-slope, key: slope, values: [0.1, 1]}
+"""
+
+
+def test_trials_are_run_once_and_kept(tmp_path: Path, monkeypatch, capsys) -> None:
+    (tmp_path / "small.yaml").write_text(SMALL)
+    ran, run = [], experiment.run
+
+    def count(recipe, **how):
+        if len(ran) == 2:
+            raise KeyboardInterrupt
+        ran.append(recipe.name)
+        return run(recipe, **how)
+
+    monkeypatch.setattr(experiment, "run", count)
+    call = ["run", "digits", "--protocol", str(tmp_path / "small.yaml"), "--out", str(tmp_path / "trials")]
+    with pytest.raises(KeyboardInterrupt):
+        protocol.main(call)
+    files = sorted((tmp_path / "trials").glob("*.json"))
+    assert len(files) == 2
+    before, first = [file.read_bytes() for file in files], ran.copy()
+    assert protocol.main(["choose", *call[1:]]) == 2 and "2 trials have not been run" in capsys.readouterr().err
+    ran.clear()
+    assert protocol.main(call) == 0 and not set(ran) & set(first)
+    assert [file.read_bytes() for file in files] == before
+    found = [results.load(file) for file in (tmp_path / "trials").glob("*.json")]
+    assert len(found) == 4 and all(set(r.metrics) == {"clean", "pgd-l2-0.5"} and r.metrics["clean"].total == 60 for r in found)
+    assert all(r.task == "digits+holdout=60" and r.provenance["data"].startswith("digits+holdout=60, 80 train / 60 test") for r in found)
+    assert protocol.main(["choose", *call[1:]]) == 0 and "noise, pgd-l2-0.5: digits-noise+noise=0." in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("text", "call", "message"),
+    [
+        (SMALL, ["run", "cifar"], "small.yaml has no 'cifar'; expected one of digits"),
+        (SMALL, ["run", "digits", "pag"], "digits has no method 'pag'; expected some of noise, slope"),
+        (SMALL.replace("[0.1, 1]", "[1]"), ["run", "digits"], "different numbers of trials: noise 2, slope 1; expected the same for each"),
+        (SMALL.replace("key: noise", "key: nois"), ["run", "digits"], "unknown key 'nois'"),
+    ],
+)
+def test_bad_calls(text: str, call: list[str], message: str, tmp_path: Path, capsys) -> None:
+    (tmp_path / "small.yaml").write_text(text)
+    assert protocol.main([*call, "--protocol", str(tmp_path / "small.yaml"), "--out", str(tmp_path)]) == 2
+    assert message in capsys.readouterr().err
