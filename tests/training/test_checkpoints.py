@@ -210,6 +210,23 @@ def test_other_data_or_another_model_is_refused(few: Task, tmp_path: Path) -> No
             fit(model, few, PLAIN, run_dir=tmp_path, resume=True, progress=False)
 
 
+@pytest.mark.parametrize("saves", [2, 7], ids=["at the end of an epoch", "within one"])
+def test_a_checkpoint_from_before_slope_and_noise_is_gone_on_from(saves: int, few: Task, tmp_path: Path, monkeypatch) -> None:
+    recipe = replace(PLAIN, name="old", method="adversarial", eps=0.5, steps=2)
+    reference, before = trained(few, recipe)
+    with monkeypatch.context() as patch:
+        stop_after(patch, saves)
+        with pytest.raises(KeyboardInterrupt):
+            trained(few, recipe, run_dir=tmp_path)
+    content = checkpoints.latest(tmp_path)
+    del content["state"]["history"]["slope"]
+    for key in ("slope", "slope_of", "noise"):
+        del content["about"]["recipe"][key]
+    checkpoints.save(tmp_path, content["state"]["step"], content)
+    again, history = trained(few, recipe, run_dir=tmp_path, resume=True)
+    assert same(again, reference) and history.total == before.total and history.slope == []
+
+
 def test_a_folder_in_use_is_not_written_over(few: Task, tmp_path: Path) -> None:
     trained(few, PLAIN, run_dir=tmp_path)
     with pytest.raises(ValueError, match=r"holds checkpoints, the last one checkpoint-000000012.pt; resume .* or name another folder"):
