@@ -115,7 +115,8 @@ def test_a_wheel_holds_every_wing_and_recipe(tmp_path: Path) -> None:
 
     def pagkit_there(*arguments: str) -> str:
         command = [sys.executable, "-c", "import pagkit.cli as c, sys; print(c.__file__); sys.exit(c.main(sys.argv[1:]))", *arguments]
-        done = subprocess.run(command, cwd=away, capture_output=True, text=True, env={"PYTHONPATH": str(away / "site"), "OMP_NUM_THREADS": "1"})
+        alone = {"PYTHONPATH": str(away / "site"), "OMP_NUM_THREADS": "1"}
+        done = subprocess.run(command, cwd=away, capture_output=True, text=True, env=alone)
         assert done.returncode == 0 and str(away) in done.stdout.splitlines()[0], done.stderr
         return done.stdout
 
