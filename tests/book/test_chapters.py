@@ -64,18 +64,38 @@ def test_chapter_3_teaches_pgd(norm: str, eps: float, targeted: bool, start: str
     net = models.build("cnn", task, width=8, seed=1).double()
     x, y = task.test.first(64).x.double(), task.test.first(64).y
     target = (y + 1) % 10 if targeted else None
-    begin = x if start == "x" else attacks.Threat(norm, eps).random_start(x, torch.Generator().manual_seed(5))
+    begin = attacks.Threat(norm, eps).random_start(x, torch.Generator().manual_seed(5)) if start == "random" else x
 
     class Fixed(attacks.Threat):
         def random_start(self, x: torch.Tensor, generator: torch.Generator | None = None) -> torch.Tensor:
             return begin.clone()
 
-    threat = Fixed(norm, eps)
-    ours = attacks.pgd(net, x, y, threat, target=target, steps=7, step_size=eps / 3, random_start=True, keep="last")
+    threat, generator = Fixed(norm, eps), torch.Generator() if start == "random" else None
+    how = {"steps": 7, "step_size": eps / 3, "random_start": start == "random", "keep": "last"}
+    ours = attacks.pgd(net, x, y, threat, target=target, **how)
     loop = taught["pgd"](net, x, y, norm, eps, 7, eps / 3, target, start=begin)
     assert torch.allclose(loop, ours, atol=1e-9)
-    assert torch.allclose(taught["pgd_with"](threat, net, x, y, 7, eps / 3, target), ours, atol=1e-9)
+    assert torch.allclose(taught["pgd_with"](threat, net, x, y, [eps / 3] * 7, target, generator), ours, atol=1e-9)
     assert not torch.allclose(ours, begin, atol=1e-3)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 7, 40])
+@pytest.mark.parametrize("norm, eps", [("linf", 0.1), ("l2", 0.5)])
+def test_chapter_3_teaches_the_lengths_of_the_steps(norm: str, eps: float, steps: int) -> None:
+    """The steps that the library takes, watched, are those of the chapter's table."""
+    table = run_cells("03-pgd.ipynb", "step-sizes")["step_sizes"]
+    taken: list[float] = []
+
+    class Watched(attacks.Threat):
+        def step(self, x: torch.Tensor, gradient: torch.Tensor, size: float) -> torch.Tensor:
+            taken.append(size)
+            return super().step(x, gradient, size)
+
+    task = data.load("digits")
+    net = models.build("cnn", task, width=4)
+    x = task.test.x[:6]
+    attacks.pgd(net, x, net(x).argmax(1), Watched(norm, eps / 1000), steps=steps)  # too small a ball to succeed and stop
+    assert taken == pytest.approx(table(eps / 1000, steps))
 
 
 def test_chapter_4_teaches_adversarial_training() -> None:
