@@ -63,7 +63,7 @@ class Recipe:
     accumulate: int = _key("work on a step in so many parts, one after the other; the step is the same, BatchNorm apart", 1, at_least=1)
     precision: str = _key("bf16: bfloat16 where it is safe; alignment stays in float32", "float32", choices=("float32", "bf16"))
     channels_last: bool = _key("keep convolutions' weights in the order that tensor cores want", False)
-    compile: bool = _key("run model and loss through torch.compile; with a target the model must be without BatchNorm", False)
+    compile: bool = _key("run model and loss through torch.compile; with a target or slope the model must be without BatchNorm", False)
     optimizer: str = _key("sgd has momentum 0.9", "adam", choices=("adam", "adamw", "sgd"))
     schedule: str = _key(
         "of the learning rate; one-cycle: up for a fifth of training, then down",

@@ -90,8 +90,9 @@ def check(model: nn.Module, task: Task, recipe: Recipe) -> None:
         raise ValueError(f"crop and flip need images (C, H, W); {task.name} has inputs of shape {task.shape}")
     if not any(isinstance(layer, _BatchNorm) for layer in model.modules()):
         return
-    if recipe.compile and recipe.target:
-        raise ValueError(f"recipe {recipe.name!r}: compile with a target needs a model without BatchNorm, such as one with norm: group")
+    if recipe.compile and (recipe.target or recipe.slope):
+        what = "a target" if recipe.target else "a slope"
+        raise ValueError(f"recipe {recipe.name!r}: compile with {what} needs a model without BatchNorm, such as one with norm: group")
     if size := single(len(task.train), recipe):
         parts = processes.count() * recipe.accumulate
         found = "the last batch has a single row" if parts == 1 else f"{parts} parts of a batch of {size} make parts of a single row"

@@ -273,9 +273,10 @@ def test_alignment_stays_in_float32_under_autocast(digits) -> None:
     assert torch.equal(plain.alignment, mixed.alignment) and not torch.equal(plain.cross_entropy, mixed.cross_entropy)
 
 
-def test_compile_with_a_target_refuses_batch_norm(digits) -> None:
-    with pytest.raises(ValueError, match="compile with a target needs a model without BatchNorm"):
-        fit(models.build("resnet18", digits), digits, Recipe.load("digits-pag-nn+compile=true"), progress=False)
+@pytest.mark.parametrize(("name", "what"), [("digits-pag-nn", "a target"), ("digits-slope", "a slope")])
+def test_compile_with_an_input_gradient_refuses_batch_norm(name: str, what: str, digits) -> None:
+    with pytest.raises(ValueError, match=f"compile with {what} needs a model without BatchNorm"):
+        fit(models.build("resnet18", digits), digits, Recipe.load(f"{name}+compile=true"), progress=False)
 
 
 def test_a_line_and_a_log_entry_an_epoch(toy, tmp_path: Path, monkeypatch) -> None:
