@@ -6,6 +6,7 @@
   four networks.
 - ``still``: what readers without JavaScript see.
 - ``page``: a :class:`Lab` as HTML that is the same at every run; :func:`document`, labs as a page of their own.
+- ``stored``: networks on disk: :func:`load`
 - ``script``: the script and the style sheet that all labs share
 - ``widget``: ``Lab.widget()``, the same as an anywidget of a live notebook, its point, eps, radius and result readable as traits.
 In the folder js are plain ES modules. ``engine`` runs a network and its input gradient, ``attack`` is :mod:`pagkit.attacks` once more,
@@ -19,5 +20,6 @@ ask questions of: ``nets``, ``logits(net, x)``, ``gradient(net, x, label)`` (of 
 from .export import pack, rounded, sliced
 from .labs import digits, plane
 from .page import Lab, document
+from .stored import load
 
-__all__ = ["Lab", "digits", "document", "pack", "plane", "rounded", "sliced"]
+__all__ = ["Lab", "digits", "document", "load", "pack", "plane", "rounded", "sliced"]

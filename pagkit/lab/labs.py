@@ -16,7 +16,7 @@ from .page import Lab, make
 LOSSES = ("log-odds", "cross-entropy", "cross-entropy x1000")
 PLANE_SETTINGS = {
     "net": "net", "norm": "norm", "eps": "eps", "steps": "steps", "step_size": "stepSize", "loss": "loss",
-    "wrong_way": "wrongWay", "random_start": "random", "point": "point",
+    "wrong_way": "wrongWay", "random_start": "random", "point": "point", "target": "target",
 }  # fmt: skip
 DIGIT_RANGES = {"l2": [0, 2.5, 0.05], "linf": [0, 0.4, 0.01]}
 Settings = Mapping[str, object]
@@ -34,6 +34,7 @@ def plane(
     ranges: Mapping[str, tuple[float, float, float]] | None = None,
     settings: Settings | None = None,
     presets: Mapping[str, Settings] | None = None,
+    small: bool = False,
     weights: str = "float32",
     name: str | None = None,
 ) -> Lab:
@@ -48,13 +49,15 @@ def plane(
         norms: ``"l2"``, ``"linf"`` or both.
         ranges: of the sliders, (lowest, highest, step) for ``eps``, ``step_size`` and ``steps``.
         settings: what the lab starts with: ``net``, ``norm``, ``eps``, ``steps``, ``step_size``, ``loss`` (``"log-odds"``,
-            ``"cross-entropy"`` or ``"cross-entropy x1000"``), ``wrong_way``, ``random_start``, ``point``.
+            ``"cross-entropy"`` or ``"cross-entropy x1000"``), ``target`` (the index of a class, or None for any other one),
+            ``wrong_way``, ``random_start``, ``point``.
         presets: name of a button -> what it changes of these settings.
+        small: show the map, the networks and eps alone, without the other settings and without the curve.
         weights: as in :func:`pagkit.lab.pack`; float32 rounds nothing, and the page runs what was trained.
         name: ends the HTML id; without one the id follows from the content.
 
     Raises:
-        ValueError: no networks, an unknown setting, network, norm or loss, too few names of classes, a network that cannot be run.
+        ValueError: no networks, an unknown setting, network, norm, loss or target, too few names of classes, a network that cannot be run.
     """
     if not nets:
         raise ValueError("nets is empty; expected at least one network")
@@ -63,7 +66,7 @@ def plane(
     shown = _spaced(points, 60) if points is not None else Split(torch.zeros(0, 2), torch.zeros(0, dtype=torch.int64))
     start = shown.x[0].tolist() if len(shown) else [(box[0] + box[1]) / 2, (box[2] + box[3]) / 2]
     first = {"net": next(iter(nets)), "norm": norms[0], "eps": 15.0, "steps": 10, "step_size": 2.0, "loss": LOSSES[0]}
-    first |= {"wrong_way": False, "random_start": False, "point": start, **(settings or {})}
+    first |= {"wrong_way": False, "random_start": False, "target": None, "point": start, **(settings or {})}
     packed = {key: {"net": pack(net, (2,), weights=weights), "pieces": _pieces(net, weights)} for key, net in nets.items()}
     if short := [key for key, value in packed.items() if value["net"]["classes"] > len(classes)]:
         raise ValueError(f"classes has {len(classes)} names; {short[0]!r} tells {packed[short[0]]['net']['classes']} classes apart")
@@ -78,8 +81,9 @@ def plane(
         "points": {"x": _short(shown.x), "y": shown.y.tolist()},
         "norms": list(norms),
         "ranges": {key: list(value) for key, value in sliders.items()},
-        "settings": _plane_settings(first, nets, norms) | {"seed": 0},
-        "presets": {key: _plane_settings(value, nets, norms) for key, value in (presets or {}).items()},
+        "settings": _plane_settings(first, nets, norms, len(classes)) | {"seed": 0},
+        "presets": {key: _plane_settings(value, nets, norms, len(classes)) for key, value in (presets or {}).items()},
+        "small": small,
     }
     model = rounded(nets[first["net"]], weights=weights)
     return make("plane", spec, still.plane(model, shown, box, tuple(first["point"]), focus), name)
@@ -141,24 +145,25 @@ def digits(
     return make("digits", spec, still.digits(models, task, chosen.first(1), norm, radii[norm], steps), name)
 
 
-def _plane_settings(values: Settings, nets: Mapping[str, nn.Module], norms: Sequence[str]) -> dict[str, object]:
+def _plane_settings(values: Settings, nets: Mapping[str, nn.Module], norms: Sequence[str], classes: int) -> dict[str, object]:
     """Settings under the script's names, checked."""
     if unknown := sorted(set(values) - set(PLANE_SETTINGS)):
         raise ValueError(f"unknown setting {unknown[0]!r}; expected some of {', '.join(PLANE_SETTINGS)}")
-    for key, known in (("net", tuple(nets)), ("norm", tuple(norms)), ("loss", LOSSES)):
+    targets = (None, *range(classes))
+    for key, known in (("net", tuple(nets)), ("norm", tuple(norms)), ("loss", LOSSES), ("target", targets)):
         if key in values and values[key] not in known:
-            raise ValueError(f"unknown {key} {values[key]!r}; expected one of {', '.join(known)}")
+            raise ValueError(f"unknown {key} {values[key]!r}; expected one of {', '.join(map(str, known))}")
     return {PLANE_SETTINGS[key]: [float(v) for v in value] if key == "point" else value for key, value in values.items()}
 
 
 def _pieces(net: nn.Module, weights: str) -> str | None:
-    """The exact boundary of the rounded network: origin (2), direction (2), low and high of each piece, float64; None if unknown."""
+    """The exact boundary of the rounded network: origin (2), direction (2), low and high of each piece, float32; None if unknown."""
     try:
         found = exact.pieces(rounded(net, weights=weights))
     except ValueError:
         return None
     rows = torch.cat([found.origin, found.direction, found.low[:, None], found.high[:, None]], dim=1)
-    return encode(rows.round(decimals=9), "float64")  # the last digits differ from processor to processor
+    return encode(rows, "float32")  # float64 would hold digits that differ from processor to processor
 
 
 def _spaced(split: Split, most: int) -> Split:

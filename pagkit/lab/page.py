@@ -31,7 +31,8 @@ class Lab:
     still: str
 
     def __repr__(self) -> str:
-        return f"<{self.kind} lab: {', '.join(self.spec['nets'])}>"
+        names = list(self.spec["nets"])
+        return f"<{self.kind} lab: {('; ' if any(',' in name for name in names) else ', ').join(names)}>"
 
     def _repr_html_(self) -> str:
         if not _carrier:

@@ -8,6 +8,8 @@ import torch
 from pagkit import attacks, exact, lab, models
 from pagkit.attacks import Threat
 
+from .visit import Visit
+
 
 @pytest.fixture(scope="module")
 def toys(toy, steep):
@@ -25,33 +27,6 @@ def pages(tmp_path_factory, toys, toy, nets, digits) -> dict[str, Path]:
     for theme, path in paths.items():
         path.write_text(lab.document(plane, four, title="Two labs", theme=theme), encoding="utf-8")
     return paths
-
-
-class Visit:
-    """An open page, with all that it complained about and asked for."""
-
-    def __init__(self, browser, path: Path, width: int = 800, **options: object) -> None:
-        self.context = browser.new_context(viewport={"width": width, "height": 900}, **options)
-        self.context.set_default_timeout(5000)
-        self.page, self.complaints, self.requests = self.context.new_page(), [], []
-        self.page.on("console", lambda message: self.complaints.append(message.text))
-        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
-        self.page.on("request", lambda request: self.requests.append(request.url))
-        self.page.goto(path.as_uri())
-        if options.get("java_script_enabled", True):
-            self.page.wait_for_function("document.querySelectorAll('[data-lab][data-ready]').length === 2", timeout=10_000)
-            self.ready = self.page.evaluate("performance.now()")
-
-    def lab(self, which: str, expression: str, argument: object = None) -> object:
-        return self.page.evaluate(
-            f"([id, given]) => {{ const lab = document.getElementById(id).lab; return {expression}; }}", [which, argument]
-        )
-
-    def plane(self) -> dict:
-        return self.lab("lab-plane-p", "lab.settings()")
-
-    def digit(self) -> dict:
-        return self.lab("lab-digits-d", "{...lab.settings(), x: Array.from(lab.settings().x)}")
 
 
 @pytest.fixture(scope="module")

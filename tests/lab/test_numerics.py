@@ -82,7 +82,7 @@ def test_the_drawn_radius_is_the_exact_one(node, toy, steep):
     x = 60 * torch.randn(200, 2, generator=torch.Generator().manual_seed(2))
     pieces = lab.plane({"net": model}, toy.test).spec["nets"]["net"]["pieces"]
     script = """
-    const pieces = labs.decode(input.pieces, "float64"), measure = (norm) => input.x.map((x) => labs.exactRadius(pieces, x, norm));
+    const pieces = labs.decode(input.pieces, "float32"), measure = (norm) => input.x.map((x) => labs.exactRadius(pieces, x, norm));
     const answer = { l2: measure("l2"), linf: measure("linf") };
     """
     found = node(script, {"pieces": pieces, "x": x.tolist()})
@@ -133,6 +133,20 @@ def test_random_starts_are_uniform_in_the_ball_and_repeat(node):
     assert length.max() <= 1 and abs((length**4).mean() - 0.5) < 0.03
     assert abs(torch.tensor(found["linf"]).abs().mean() - 0.05) < 0.002
     assert found["again"] == found["l2"][7]
+
+
+def test_the_smallest_eps_of_a_linear_network_is_its_distance(node):
+    linear = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 2))
+    with torch.no_grad():
+        linear[1].weight.zero_(), linear[1].bias.copy_(torch.tensor([0.0, -0.3]))
+        linear[1].weight[1, :4] = 0.5
+    script = """
+    const search = (options, most) => { const job = labs.smallestEps(labs.compile(input), new Float64Array(64), 0, most, options);
+      for (;;) { const { done, value } = job.next(); if (done) return value; } };
+    const answer = [search({ norm: "l2", steps: 20 }, 2), search({ norm: "linf", steps: 20 }, 1), search({ norm: "l2", steps: 20 }, 0.25)];
+    """
+    found = node(script, lab.pack(linear, (1, 8, 8), weights="float32"))
+    assert abs(found[0] - 0.3) < 0.01 and abs(found[1] - 0.15) < 0.01 and found[2] is None
 
 
 def test_a_bad_call_is_refused(node, nets):

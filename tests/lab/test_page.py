@@ -32,6 +32,7 @@ def test_one_lab_of_a_process_brings_the_script_also_when_it_is_shown_again(mlp,
     assert 'type="module"' in first._repr_html_()
     assert 'data-lab="plane"' in second._repr_html_() and second.id == "lab-plane-second"
     assert repr(first) == "<plane lab: one>"
+    assert repr(lab.plane({"one, two": mlp, "three": mlp}, toy.test)) == "<plane lab: one, two; three>"
 
 
 def test_readers_without_a_script_see_a_picture(mlp, toy, nets, digits):
@@ -79,6 +80,7 @@ def test_a_lab_refuses_what_it_does_not_know(mlp, toy, digits, nets):
         ({"presets": {"a": {"loss": "hinge"}}}, "unknown loss 'hinge'"),
         ({"settings": {"net": "two"}}, "unknown net 'two'"),
         ({"norms": ("l1",)}, "unknown norm 'l1'"),
+        ({"settings": {"target": 2}}, "unknown target 2; expected one of None, 0, 1"),
         ({"classes": ("only one",)}, "classes has 1 names; 'one' tells 2 classes apart"),
         ({"name": "My lab"}, "becomes an HTML id"),
     ):

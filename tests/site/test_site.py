@@ -52,7 +52,7 @@ ONE_OF_A_KIND = """() => {
 
 def sources() -> Iterator[Path]:
     """The files that the book is built from."""
-    yield from (ROOT / "_config.yml", ROOT / "_toc.yml", *(ROOT / "pagkit").glob("*.py"))
+    yield from (ROOT / "_config.yml", ROOT / "_toc.yml", *(ROOT / "pagkit").rglob("*.py"), *(ROOT / "pagkit" / "lab" / "js").iterdir())
     yield from (path for path in (ROOT / "book").rglob("*") if path.is_file() and not {"__pycache__", ".ipynb_checkpoints"} & {*path.parts})
 
 

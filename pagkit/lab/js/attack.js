@@ -145,18 +145,20 @@ export function pgd(net, x, label, options = {}) {
 /** One step of length eps, the fast gradient (sign) method. */
 export const fgsm = (net, x, label, options) => pgd(net, x, label, { ...options, steps: 1, stepSize: options.eps, start: null });
 
-/** The smallest eps, to `tolerance` of `most`, at which this attack changes what the network reads; null for none up to `most`. */
+/**
+ * The smallest eps, to `tolerance` of `most`, at which this attack changes what the network reads; null for none up to `most`.
+ * A longer reach does not always help an attack, so eighths of `most` are tried from below, and then halves between the last two.
+ */
 export function* smallestEps(net, x, label, most, options, tolerance = 1 / 256) {
   const falls = (eps) => pgd(net, x, label, { ...options, eps }).read.some((c) => c !== label);
   if (argmax(net.logits(x)) !== label) return 0;
-  let low = 0;
-  let high = most;
-  let found = falls(most) ? most : null;
-  yield;
-  for (; found !== null && high - low > tolerance * most; yield) {
+  const part = most / 8;
+  let high = part;
+  for (; !falls(high); yield) if ((high += part) > most * 1.001) return null;
+  for (let low = high - part; high - low > tolerance * most; yield) {
     const middle = (low + high) / 2;
-    if (falls(middle)) found = high = middle;
+    if (falls(middle)) high = middle;
     else low = middle;
   }
-  return found;
+  return high;
 }

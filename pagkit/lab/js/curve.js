@@ -28,7 +28,8 @@ function* count(root, net, pieces, points, settings, most) {
   for (const e of eps) {
     let left = 0;
     for (let i = 0; i < total; i++) {
-      const { read } = pgd(net, points.x[i], points.y[i], { ...settings, eps: e, start: settings.random ? "random" : null });
+      const target = settings.target === points.y[i] ? null : settings.target;
+      const { read } = pgd(net, points.x[i], points.y[i], { ...settings, eps: e, target, start: settings.random ? "random" : null });
       if (correct[i] && read.every((c) => c === points.y[i])) left++;
       if (i % 8 === 7) yield;
     }

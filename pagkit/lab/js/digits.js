@@ -1,6 +1,6 @@
 // The digits lab: one digit, chosen or drawn, before up to four networks side by side.
 
-import { button, choice, h, menu, picture, questions, readout, slider, tidy, worker } from "./ui.js";
+import { button, choice, h, listed, menu, picture, questions, readout, slider, tidy, worker } from "./ui.js";
 import { compile, decode } from "./engine.js";
 import { logOddsSlope, pgd } from "./attack.js";
 import { drawingPad } from "./draw.js";
@@ -37,7 +37,7 @@ export function digits(root, spec, tell) {
   function report() {
     const kind = state.view === "random" ? "shaken" : "fooled";
     const wrong = Object.keys(nets).filter((name) => found[name][kind] !== state.label);
-    const count = wrong.length ? `${list(wrong)} ${wrong.length > 1 ? "are" : "is"} wrong` : "every network is right";
+    const count = wrong.length ? `${listed(wrong)} ${wrong.length > 1 ? "are" : "is"} wrong` : "every network is right";
     const words = { attack: "Attacked", random: "With random noise" }[state.view];
     const away =
       state.target !== null && state.target === state.label
@@ -61,15 +61,14 @@ export function digits(root, spec, tell) {
   const controls = makeControls(spec, state, set);
   const source = chooser(images, side, classes, state, set, reader, controls.label);
   const rules = () => ({ norm: state.norm, steps: state.steps, bounds, most: spec.ranges[state.norm][1] });
-  const contest =
-    Object.keys(nets).length > 1
-      ? game(nets, images, classes, (x, label) => set({ x, label, eps: 0, target: null, view: "attack" }), rules)
-      : null;
+  const deal = (x, label) => set({ x, label, eps: 0, target: null, view: "attack" });
+  const decided = (eps) => set({ eps: stepUp(eps, spec.ranges[state.norm]), target: null, view: "attack" });
+  const contest = Object.keys(nets).length > 1 ? game(nets, images, classes, deal, decided, rules) : null;
   root.replaceChildren(
     source.root,
     h("div", { class: "lab-controls" }, controls.norm.root, controls.eps.root, controls.target.root, controls.view.root),
     told.root,
-    h("div", { class: "lab-nets", style: `--nets:${panels.length}` }, ...panels.map((one) => one.root)),
+    h("div", { class: panels.length > 1 ? "lab-nets" : "lab-nets lab-alone", style: `--nets:${panels.length}` }, ...panels.map((one) => one.root)),
     h("p", { class: "lab-hint" }, HINT),
     ...(contest ? [contest.root] : []),
   );
@@ -92,7 +91,8 @@ function snapshot(state, found, nets) {
   };
 }
 
-const list = (names) => (names.length > 1 ? `${names.slice(0, -1).join(", ")} and ${names.at(-1)}` : names[0]);
+/** The first mark of a slider that is not below eps. */
+const stepUp = (eps, [low, high, step]) => Math.min(high, Number((low + Math.ceil((eps - low) / step - 1e-9) * step).toFixed(6)));
 
 /** Images from bytes: x in [0, 1] is a byte over `levels`. */
 function unpack({ x, y, levels }, size) {

@@ -1,12 +1,13 @@
 // Who falls first? A digit is drawn, the reader names the network that will give way at the smallest eps, then each is measured.
 
-import { button, h, readout, tidy, worker } from "./ui.js";
+import { button, h, listed, readout, tidy, worker } from "./ui.js";
 import { argmax, smallestEps } from "./attack.js";
 
 /**
- * {root}. `nets` name -> network; `draw(x, label)` is called with the digit of a round; `rules()` gives norm, steps, bounds and most.
+ * {root}. `nets` name -> network; `deal(x, label)` is called with the digit of a round, `show(eps)` with the eps at which it was decided;
+ * `rules()` gives norm, steps, bounds and most, the end of the slider.
  */
-export function game(nets, digits, classes, deal, rules) {
+export function game(nets, digits, classes, deal, show, rules) {
   const names = Object.keys(nets);
   const told = readout();
   const work = worker();
@@ -51,12 +52,20 @@ export function game(nets, digits, classes, deal, rules) {
       found.push({ name, eps: eps ?? Infinity });
     }
     found.sort((a, b) => a.eps - b.eps);
-    const won = found.find(({ name }) => name === guess).eps === found[0].eps;
-    rounds += 1;
-    right += won;
+    const first = found[0].eps;
+    const tied = found.filter(({ eps }) => eps === first).map(({ name }) => name);
     table.replaceChildren(ranking(found, guess, most));
-    const first = Number.isFinite(found[0].eps) ? `${found[0].name} falls first, at eps ${tidy(found[0].eps)}` : "none fell";
-    told.say(h("b", { class: won ? "held" : "broken" }, won ? "Right. " : "No. "), `${first}. Score: ${right} of ${rounds}.`);
+    show(Math.min(first, most));
+    if (Number.isFinite(first)) {
+      const won = tied.includes(guess);
+      rounds += 1;
+      right += won;
+      const said = `${listed(tied)} ${tied.length > 1 ? "fall" : "falls"} first, at eps ${tidy(first)}. Score: ${right} of ${rounds}.`;
+      told.say(h("b", { class: won ? "held" : "broken" }, won ? "Right. " : "No. "), said);
+    } else {
+      const end = `This attack broke none of them, not even at eps ${tidy(most)}, where the slider ends. `;
+      told.say(h("b", { class: "held" }, "A draw. "), end, `Nobody could have known, and the round does not count. Score: ${right} of ${rounds}.`);
+    }
     next.textContent = "Deal another";
     next.focus({ preventScroll: true });
   }

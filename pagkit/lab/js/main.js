@@ -17,11 +17,25 @@ function build(root, kind, spec) {
   return ready;
 }
 
-/** Build every lab of the page that waits for it. */
+const AHEAD = "300px"; // a lab is built this far before it comes into view
+const waiting = new WeakSet();
+
+/** Build every lab of the page once it comes near the reader's view; until then its still picture stands there. */
 export function mount() {
+  const start = (root) => build(root, root.dataset.lab, JSON.parse(root.querySelector("script[type='application/json']").textContent));
+  const seen = (entries) => {
+    for (const { isIntersecting, target } of entries) {
+      if (!isIntersecting) continue;
+      watch.unobserve(target);
+      start(target);
+    }
+  };
+  const watch = "IntersectionObserver" in globalThis ? new IntersectionObserver(seen, { rootMargin: AHEAD }) : null;
   for (const root of document.querySelectorAll("[data-lab]:not([data-ready])")) {
-    const data = root.querySelector("script[type='application/json']");
-    if (data && KINDS[root.dataset.lab]) build(root, root.dataset.lab, JSON.parse(data.textContent));
+    if (waiting.has(root) || !KINDS[root.dataset.lab] || !root.querySelector("script[type='application/json']")) continue;
+    waiting.add(root);
+    if (watch) watch.observe(root);
+    else start(root);
   }
 }
 

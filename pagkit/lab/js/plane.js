@@ -16,7 +16,7 @@ export function plane(root, spec, tell) {
   const { nets, pieces } = load(spec);
   const state = { ...spec.settings };
   const view = planeView(spec);
-  const curve = spec.points.x.length ? survivalCurve() : null;
+  const curve = spec.points.x.length && !spec.small ? survivalCurve() : null;
   const told = readout();
   const ruler = lengths();
   const mapWork = worker();
@@ -40,7 +40,7 @@ export function plane(root, spec, tell) {
     view.attack({ ...state, ...now, shown: step, focus: spec.focus });
     const { broken, head, why } = now.verdict;
     told.say(h("b", { class: broken ? "broken" : "held" }, head), `${why} True class: ${spec.classes[now.label]}.`);
-    ruler.draw(...rulerRows(state, now, step));
+    ruler.draw(...rulerRows(state, now, step, spec.small));
     tell();
   };
   const set = (change) => {
@@ -58,6 +58,7 @@ export function plane(root, spec, tell) {
     const wants = { ...spec.settings, ...change, seed: 0 };
     return { wants, one: button(name, () => set(wants)) };
   });
+  root.classList.toggle("lab-small", Boolean(spec.small));
   root.replaceChildren(...layout(spec, view, controls, player, told, ruler, curve, presets, set, state));
   listen(view, spec.box, state, set);
   update();
@@ -74,7 +75,7 @@ function load(spec) {
   const entries = Object.entries(spec.nets);
   return {
     nets: Object.fromEntries(entries.map(([name, { net }]) => [name, compile(net)])),
-    pieces: Object.fromEntries(entries.map(([name, { pieces }]) => [name, pieces ? decode(pieces, "float64") : null])),
+    pieces: Object.fromEntries(entries.map(([name, { pieces }]) => [name, pieces ? decode(pieces, "float32") : null])),
   };
 }
 
@@ -82,17 +83,18 @@ function load(spec) {
 function examine(net, pieces, state, { points, focus, classes }) {
   const gaps = points.x.map((x) => far("l2", x, state.point));
   const label = gaps.length ? points.y[gaps.indexOf(Math.min(...gaps))] : focus;
-  const found = pgd(net, state.point, label, { ...state, bounds: FREE, start: state.random ? "random" : null });
+  const target = state.target === label ? null : state.target; // no attack aims at what is read already
+  const found = pgd(net, state.point, label, { ...state, target, bounds: FREE, start: state.random ? "random" : null });
   const exact = pieces ? exactRadius(pieces, state.point, state.norm) : { radius: null, foot: null };
   return { label, found, exact, verdict: explain({ ...state, label }, found, exact.radius, classes) };
 }
 
 /** The lengths to compare, and the longest that fits the scale. */
-function rulerRows(state, { found, exact, verdict }, step) {
+function rulerRows(state, { found, exact, verdict }, step, small) {
   const moved = far(state.norm, found.path[step], state.point);
   const rows = [
     ["allowed, eps", state.eps, "allowed"],
-    ["steps × size", state.steps * state.stepSize, "budget"],
+    ...(small ? [] : [["steps × size", state.steps * state.stepSize, "budget"]]),
     ["moved", moved, verdict.broken ? "broken" : "held"],
   ];
   if (exact.radius !== null) rows.push(["to the boundary", exact.radius, "exact"]);

@@ -33,6 +33,12 @@ export function makeControls(spec, state, set) {
       value: state.loss,
       onChange: (v) => set({ loss: v }),
     }),
+    target: menu({
+      label: "Towards",
+      options: [[null, "any other class"], ...spec.classes.map((name, c) => [c, name])],
+      value: state.target,
+      onChange: (v) => set({ target: v }),
+    }),
     wrongWay: choice({
       label: "Sign",
       options: [
@@ -83,7 +89,7 @@ export function makePlayer(show) {
   return { root: h("div", { class: "lab-row lab-player" }, play, step.root), at, stop };
 }
 
-/** Where everything stands: map and player on one side, settings and curve on the other. */
+/** Where everything stands: map and player on one side, settings and curve on the other; in a small lab network and eps alone. */
 export function layout(spec, view, controls, player, told, ruler, curve, presets, set, state) {
   const visit = (by) => () => {
     const { x } = spec.points;
@@ -119,6 +125,8 @@ export function layout(spec, view, controls, player, told, ruler, curve, presets
     : null;
   const one = Object.keys(spec.nets).length === 1;
   const pick = [one ? null : controls.net.root, spec.norms.length > 1 ? controls.norm.root : null];
+  const every = [controls.steps, controls.stepSize, controls.loss, ...(spec.classes.length > 2 ? [controls.target] : [])];
+  const rest = [...every.map((one) => one.root), h("div", { class: "lab-row" }, controls.wrongWay.root, controls.random.root), chart];
   return [
     ...(head ? [head] : []),
     h(
@@ -129,8 +137,7 @@ export function layout(spec, view, controls, player, told, ruler, curve, presets
         {},
         view.root,
         player.root,
-        told.root,
-        ...(steps ? [steps] : []),
+        ...(spec.small ? [] : [told.root, steps].filter(Boolean)),
         h("p", { class: "lab-hint" }, "Click or drag on the map, or use its arrow keys. ", legend(spec)),
       ),
       h(
@@ -139,11 +146,7 @@ export function layout(spec, view, controls, player, told, ruler, curve, presets
         ruler.root,
         ...pick.filter(Boolean),
         controls.eps.root,
-        controls.steps.root,
-        controls.stepSize.root,
-        controls.loss.root,
-        h("div", { class: "lab-row" }, controls.wrongWay.root, controls.random.root),
-        ...(chart ? [chart] : []),
+        ...(spec.small ? [told.root, steps] : rest).filter(Boolean),
       ),
     ),
   ];

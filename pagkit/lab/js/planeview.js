@@ -70,7 +70,7 @@ function ticks(box, axes, px, width, height) {
     const step = [1, 2, 5, 10].map((k) => k * ten).find((k) => k >= rough);
     for (let v = Math.ceil(low / step) * step; v < high; v += step) {
       const [x, y] = px(axis ? [low, v] : [v, low]);
-      const near = axis ? y < 14 || y > height - 22 : x < 22 || x > width - 12 - 6 * axes[0].length;
+      const near = axis ? y < 26 || y > height - 22 : x < 22 || x > width - 12 - 6 * axes[0].length;
       if (near) continue;
       group.append(
         s(

@@ -22,6 +22,12 @@ export function tidy(value) {
   return String(Number(value.toFixed(places))).replace("-", "−");
 }
 
+/** Names as a sentence has them; where one holds a comma, semicolons stand between. */
+export function listed(names) {
+  const between = names.some((name) => name.includes(",")) ? "; " : ", ";
+  return names.length > 1 ? `${names.slice(0, -1).join(between)}${between === "; " ? "; " : " "}and ${names.at(-1)}` : names[0];
+}
+
 /** A labelled slider: {root, set}. `range` is [lowest, highest, step]. */
 export function slider({ label, range: [min, max, step], value, onInput }) {
   const shown = h("b", { "aria-hidden": "true" }, tidy(value)); // not <output>, which the label would take for its control
