@@ -7,7 +7,7 @@ from sphinx.util.docutils import SphinxDirective
 
 from pagkit import data, lab
 
-NETS = {"cross-entropy alone": "toy-standard", "gradients aligned": "toy-pag"}
+NETS = {"cross-entropy": "toy-standard", "aligned gradients": "toy-pag"}
 SEED = 3  # of the data that they were trained on
 START = (-30.0, -60.0)  # the middle of a mode
 BOX = (-95.0, 95.0, -115.0, 115.0)
