@@ -1,4 +1,4 @@
-"""Write book/_assets/readme.png, the picture of the README and the front page, from a figure that chapter 9 stores.
+"""Write book/_assets/readme.png, the picture of the README, from a figure that chapter 9 stores.
 
 The figure is taken as it is, with fewer colours so that it stays small. Run this after the chapter was executed anew.
 """

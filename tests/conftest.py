@@ -1,6 +1,11 @@
-"""Shared by the tests of the library: small tasks, and one digits CNN trained once a session."""
+"""Shared by all tests: small tasks, one digits CNN trained once a session, one browser."""
 
 from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -10,6 +15,8 @@ from pagkit import data, models, training
 from pagkit.data import Task
 
 torch.set_num_threads(1)
+CHROMIUM = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+FLAGS = "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking --disable-component-update --disable-sync"
 
 
 @pytest.fixture(scope="session")
@@ -39,3 +46,15 @@ def linear() -> nn.Module:
         layer.weight.copy_(torch.tensor([[-3.0, -4.0], [3.0, 4.0]]))
         layer.bias.copy_(torch.tensor([5.0, -5.0]))
     return layer
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    """A headless Chromium; playwright can be started only once in a process."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: nothing is tried in a browser")
+    with playwright.sync_playwright() as started:
+        program = next(filter(None, map(shutil.which, CHROMIUM)), started.chromium.executable_path)
+        if not Path(program).exists():
+            pytest.skip("no Chromium: apt-get install chromium, or playwright install chromium")
+        with started.chromium.launch(executable_path=program, args=FLAGS.split()) as chromium:
+            yield chromium

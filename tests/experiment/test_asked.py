@@ -112,7 +112,7 @@ def judged(judge: str) -> dict:
         (TOY, {"metrics": {"pgd-l2-1": {"target": 2}}}, "toy", "metrics.pgd-l2-1: targets range over"),
         (TOY, {"metrics": {"pgd-l2-1": {"target": 1, "likeliest": 1}}}, "toy", "likeliest is 1 with a target"),
         (TOY, {"crop": 2}, "toy", "training: crop and flip need images"),
-        (TOY, {"method": "adversarial", "norm": "l7"}, "toy", "training: unknown norm 'l7'"),
+        (TOY, {"method": "adversarial", "norm": "l7", "eps": 1}, "toy", "training: unknown norm 'l7'"),
         (TOY, {"alignment": {"score_based": {"ddpm": "digits-ddpm", "t": 5}}}, "toy", "alignment.score_based: .*ddpm"),
         (TOY, {"checklist": {"norm": "l2", "eps": 1, "surrogate": "digits-standard"}}, "toy", "surrogate: .*cnn takes"),
         (TOY, {"checklist": {"norm": "l2", "eps": 1, "surrogate": "digits-ddpm"}}, "toy", "expected the .* classifier"),

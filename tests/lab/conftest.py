@@ -1,18 +1,15 @@
-"""What the labs' tests share: small networks, node, and a browser, each skipped with a reason where it is missing."""
+"""What the labs' tests share: small networks, and node, skipped with a reason where it is missing."""
 
 import json
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 import torch
 
 from pagkit import data, models
 from pagkit.lab.script import code
-
-FLAGS = "--headless --no-sandbox --disable-gpu --no-first-run --disable-background-networking --disable-component-update --disable-sync"
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 
 @pytest.fixture(scope="session")
@@ -66,14 +63,3 @@ def node(tmp_path_factory) -> Callable[[str, object], object]:
         return json.loads(done.stdout)
 
     return run
-
-
-@pytest.fixture(scope="session")
-def browser() -> Iterator[object]:
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: the labs are not tried in a browser")
-    if CHROMIUM is None:
-        pytest.skip("Chromium is not installed: the labs are not tried in a browser")
-    with playwright.sync_playwright() as started:
-        chromium = started.chromium.launch(executable_path=CHROMIUM, args=[*FLAGS.split(), "--disable-quic"])
-        yield chromium
-        chromium.close()

@@ -7,7 +7,6 @@ check of serious or critical impact that EXCEPTIONS does not name.
 from __future__ import annotations
 
 import os
-import shutil
 import threading
 from collections.abc import Iterator
 from functools import partial
@@ -26,8 +25,6 @@ AXE = Path(axe.origin).with_name("axe.min.js")
 WIDTHS = (360, 1280)
 COLOUR = ["color-contrast", "link-in-text-block"]  # what depends on the scheme and not on the width
 EXCEPTIONS: dict[tuple[str, str], str] = {}  # (rule, part of the element's HTML): why it stands
-NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-FLAGS = "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking --disable-component-update --disable-sync"
 
 # Code and formulas repeat a few kinds of element thousands of times, which would take axe-core minutes. One of each
 # kind answers for all: the other tokens become plain text, the other formulas empty.
@@ -74,16 +71,6 @@ def address() -> Iterator[str]:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{server.server_port}/"
         server.shutdown()
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[playwright.Browser]:
-    with playwright.sync_playwright() as p:
-        program = next(filter(None, map(shutil.which, NAMES)), p.chromium.executable_path)
-        if not Path(program).exists():
-            pytest.skip("no Chromium: apt-get install chromium, or playwright install chromium")
-        with p.chromium.launch(executable_path=program, args=FLAGS.split()) as browser:
-            yield browser
 
 
 @pytest.fixture(scope="module", params=["light", "dark"])
