@@ -126,6 +126,7 @@ class Fragile(nn.Module):
         return self.layer(self.norm(x.flatten(1))) + 0.01 * (random.random() + np.random.rand() + torch.rand(len(x), 3))  # noqa: NPY002
 
 
+@pytest.mark.filterwarnings("ignore:AutoAttack says")
 @pytest.mark.parametrize("fails_on", [-1, 1, 8, 30])  # never; first; inside the check that sets the trace function; in an attack
 def test_everything_is_left_as_found(fails_on: int, capfd, caplog) -> None:
     torch.manual_seed(0)

@@ -28,6 +28,7 @@ class Odd(nn.Module):
         return torch.stack([score, -score], 1)
 
 
+@pytest.mark.filterwarnings("ignore:3 of 3 inputs had gradients")
 @pytest.mark.parametrize("norm", NORMS)
 @pytest.mark.parametrize("broken", [math.nan, math.inf, -math.inf])
 def test_an_entry_of_the_gradient_that_is_not_finite_moves_nothing(norm: str, broken: float) -> None:
