@@ -2,8 +2,9 @@
 
     python scripts/protocol.py run digits [METHOD ...]     the trials that are not there yet, one result file each
     python scripts/protocol.py choose digits               what the rule chooses
+    python scripts/protocol.py measure digits [RECIPE ...] the runs of the frozen recipes that are not there yet
 
-A trial that was stopped leaves nothing behind and is run again; the others are skipped. Each trial works on one CPU thread.
+What was stopped leaves no result behind and is run again; the others are skipped. Each run works on one CPU thread.
 """
 
 from __future__ import annotations
@@ -23,16 +24,20 @@ from pagkit.results import Result
 
 ROOT = Path(__file__).resolve().parents[1]
 PROTOCOL, TRIALS = ROOT / "book" / "results" / "protocol.yaml", ROOT / "book" / "trials"
+RESULTS, RUNS = ROOT / "book" / "results", ROOT / "runs"
 
 
 @dataclass(frozen=True)
 class Plan:
-    """The protocol of one data set: its rule, and the recipes, settings in their names, that are the trials of each method."""
+    """The protocol of one data set: its rule, the recipes, settings in their names, that are the trials of each method, and those
+    that are measured in the end, with their seeds."""
 
     by: tuple[str, ...]
     within: float
     seed: int
     trials: dict[str, list[str]]
+    measured: tuple[str, ...] = ()
+    seeds: tuple[int, ...] = ()
 
 
 def read(data: str, path: Path = PROTOCOL) -> Plan:
@@ -52,13 +57,20 @@ def read(data: str, path: Path = PROTOCOL) -> Plan:
     if len({len(names) for names in trials.values()}) != 1:
         counts = ", ".join(f"{name} {len(names)}" for name, names in trials.items())
         raise ValueError(f"methods of {data} have different numbers of trials: {counts}; expected the same for each")
-    return Plan(tuple(said["by"]), said["within"], said["seed"], trials)
+    last = said.get("measured", {"recipes": [], "seeds": []})
+    return Plan(tuple(said["by"]), said["within"], said["seed"], trials, tuple(last["recipes"]), tuple(last["seeds"]))
 
 
 def trial(name: str, plan: Plan) -> Recipe:
     """The recipe of a trial. It is measured by what the rule asks for, as the recipe says, and by nothing else."""
     recipe = Recipe.load(name, seed=plan.seed)
     return Recipe.load(name, seed=plan.seed, metrics={metric: recipe.metrics[metric] for metric in plan.by}, alignment={}, checklist={})
+
+
+def frozen(name: str, seed: int, plan: Plan) -> Recipe:
+    """A recipe as it is measured in the end: as it says, with the checklist on the first seed only, which takes long."""
+    recipe = Recipe.load(name, seed=seed)
+    return recipe if seed == plan.seeds[0] else Recipe.load(name, seed=seed, checklist={})
 
 
 def admitted(found: dict[str, Result], plan: Plan, method: str) -> list[str]:
@@ -95,17 +107,23 @@ def load(folder: Path, plan: Plan) -> dict[str, Result]:
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("run", "choose"))
+    parser.add_argument("what", choices=("run", "choose", "measure"))
     parser.add_argument("data", help="a data set of the protocol")
-    parser.add_argument("methods", nargs="*", help="run these only, in this order")
-    parser.add_argument("--out", type=Path, default=TRIALS, help="the folder of the trials (default book/trials)")
+    parser.add_argument("only", nargs="*", help="these methods or, for measure, these recipes only, in this order")
+    parser.add_argument("--seed", type=int, help="for measure: this seed only")
+    parser.add_argument("--out", type=Path, help="the folder of the trials (default book/trials) or results (default book/results)")
     parser.add_argument("--protocol", type=Path, default=PROTOCOL, help="(default book/results/protocol.yaml)")
     args = parser.parse_args(arguments)
     try:
         plan = read(args.data, args.protocol)
-        if unknown := [name for name in args.methods if name not in plan.trials]:
-            raise ValueError(f"{args.data} has no method {unknown[0]!r}; expected some of {', '.join(plan.trials)}")
-        return _run(plan, args.methods or list(plan.trials), args.out) if args.what == "run" else _choose(plan, args.out)
+        known = plan.measured if args.what == "measure" else plan.trials
+        if unknown := [name for name in args.only if name not in known]:
+            raise ValueError(f"{args.data} has no {unknown[0]!r} to {args.what}; expected some of {', '.join(known)}")
+        if args.seed is not None and args.seed not in plan.seeds:
+            raise ValueError(f"seed is {args.seed}; expected one of {', '.join(map(str, plan.seeds))}")
+        if args.what == "measure":
+            return _measure(plan, args.only or list(known), plan.seeds if args.seed is None else (args.seed,), args.out or RESULTS)
+        return _run(plan, args.only or list(known), args.out or TRIALS) if args.what == "run" else _choose(plan, args.out or TRIALS)
     except ValueError as error:
         print(f"protocol: {error}", file=sys.stderr)
         return 2
@@ -123,6 +141,20 @@ def _run(plan: Plan, methods: list[str], out: Path) -> int:
         results.save(path, result)
         figures = ", ".join(f"{metric} {score.correct}/{score.total}" for metric, score in result.metrics.items())
         print(f"{i + 1}/{len(names)} {name}: {figures}, {time.perf_counter() - started:.0f} s", flush=True)
+    return 0
+
+
+def _measure(plan: Plan, names: list[str], seeds: tuple[int, ...], out: Path) -> int:
+    torch.set_num_threads(1)
+    recipes = {(name, seed): frozen(name, seed, plan) for seed in seeds for name in names}
+    for (name, seed), recipe in recipes.items():
+        path, started = out / name / f"seed-{seed}.json", time.perf_counter()
+        if path.is_file():
+            continue
+        result = experiment.run(recipe, out=RUNS / name / f"seed-{seed}", device="cpu", progress=False)
+        results.save(path, result)
+        figures = ", ".join(f"{metric} {score.correct}/{score.total}" for metric, score in result.metrics.items())
+        print(f"{name} seed {seed}: {figures}, {time.perf_counter() - started:.0f} s", flush=True)
     return 0
 
 

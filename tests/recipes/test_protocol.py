@@ -102,7 +102,7 @@ def test_trials_are_run_once_and_kept(tmp_path: Path, monkeypatch, capsys) -> No
     ("text", "call", "message"),
     [
         (SMALL, ["run", "cifar"], "small.yaml has no 'cifar'; expected one of digits"),
-        (SMALL, ["run", "digits", "pag"], "digits has no method 'pag'; expected some of noise, slope"),
+        (SMALL, ["run", "digits", "pag"], "digits has no 'pag' to run; expected some of noise, slope"),
         (SMALL.replace("[0.1, 1]", "[1]"), ["run", "digits"], "different numbers of trials: noise 2, slope 1; expected the same for each"),
         (SMALL.replace("key: noise", "key: nois"), ["run", "digits"], "unknown key 'nois'"),
     ],
