@@ -38,6 +38,7 @@ class Plan:
     trials: dict[str, list[str]]
     measured: tuple[str, ...] = ()
     seeds: tuple[int, ...] = ()
+    first_seed_only: tuple[str, ...] = ()
 
 
 def read(data: str, path: Path = PROTOCOL) -> Plan:
@@ -57,8 +58,8 @@ def read(data: str, path: Path = PROTOCOL) -> Plan:
     if len({len(names) for names in trials.values()}) != 1:
         counts = ", ".join(f"{name} {len(names)}" for name, names in trials.items())
         raise ValueError(f"methods of {data} have different numbers of trials: {counts}; expected the same for each")
-    last = said.get("measured", {"recipes": [], "seeds": []})
-    return Plan(tuple(said["by"]), said["within"], said["seed"], trials, tuple(last["recipes"]), tuple(last["seeds"]))
+    last = {key: tuple(values) for key, values in said.get("measured", {}).items()}
+    return Plan(tuple(said["by"]), said["within"], said["seed"], trials, last.pop("recipes", ()), **last)
 
 
 def trial(name: str, plan: Plan) -> Recipe:
@@ -68,9 +69,13 @@ def trial(name: str, plan: Plan) -> Recipe:
 
 
 def frozen(name: str, seed: int, plan: Plan) -> Recipe:
-    """A recipe as it is measured in the end: as it says, with the checklist on the first seed only, which takes long."""
+    """A recipe as it is measured in the end: as it says, with what takes long on the first seed only."""
     recipe = Recipe.load(name, seed=seed)
-    return recipe if seed == plan.seeds[0] else Recipe.load(name, seed=seed, checklist={})
+    if seed == plan.seeds[0]:
+        return recipe
+    metrics = {metric: how for metric, how in recipe.metrics.items() if metric not in plan.first_seed_only}
+    checklist = {} if "checklist" in plan.first_seed_only else recipe.checklist
+    return Recipe.load(name, seed=seed, metrics=metrics, checklist=checklist)
 
 
 def admitted(found: dict[str, Result], plan: Plan, method: str) -> list[str]:
