@@ -6,6 +6,7 @@ only what stands below it:
 - ``cli``: the command ``pagkit``
 - ``experiment``: a recipe's run, from data to result
 - ``lab``: networks that run in the reader's page
+- ``exercises``: a reader's answers, checked
 - ``plots``: every figure of the book
 - ``results``: what a run measured, on disk and in tables
 - ``evaluation``: verdicts, clean and under attack

@@ -1,5 +1,6 @@
 """What a notebook of the book must look like. A rule takes a notebook and returns what is wrong with it."""
 
+import itertools
 import re
 from collections.abc import Iterator
 
@@ -20,6 +21,11 @@ CARD = ["**You will learn**", "**You need**", "**Time**"]
 ABSOLUTE_PATH = re.compile(r"(?<![\w.:/<)\]$}-])/[A-Za-z][\w.-]*/[\w.-]+|\b[A-Z]:\\\w+")
 DATA = re.compile(r'<script type="application/json">.*?</script>|;base64,[\w+/=]+', flags=re.S)  # a lab's: letters, not words
 EXERCISE = re.compile(r"\{exercise\}[^\n]*\n(?::\w+:[^\n]*\n)*?:label: (\S+)")
+LEVELS = ("warm-up", "practice", "research")
+LEVEL_AND_HINT = rf"\n\n\*Level: (?:{'|'.join(LEVELS)})\.\* (?:(?!\n:::).)*\n:::\n\n:::{{hint}}\n:class: dropdown\n\n\S"
+PREDICT = re.compile(r"^:::\{predict\}\n(?P<question>.*?)\n\n(?P<answers>- .*?)\n:::$", flags=re.M | re.S)
+ANSWER = re.compile(r"\*\*\S[^*]*\*\*[^\n]*\S")  # the paragraph after a result begins with the answer, in bold, and goes on
+UNCONVERTED = ("03", "05", "07", "08", "10", "11", "13", "14", "15")  # chapters that do not keep CONVERTED_RULES yet; to be emptied
 SOLUTION = re.compile(r"\{solution-start\} (\S+)\n(?P<options>(?::\w+:[^\n]*\n)*)")
 
 
@@ -127,11 +133,52 @@ def headings_in_order(nb: NotebookNode) -> list[str]:
 
 
 def asks_before_it_shows(nb: NotebookNode) -> list[str]:
-    asks = [i for i, cell in enumerate(nb.cells) if cell.cell_type == "markdown" and ":class: predict" in cell.source]
+    marks = (":::{predict}", ":class: predict")  # the second in UNCONVERTED chapters
+    asks = [i for i, cell in enumerate(nb.cells) if cell.cell_type == "markdown" and any(mark in cell.source for mark in marks)]
     if not asks:
-        return ["no 'Predict, then look' question (:class: predict)"]
+        return ["no 'Predict, then look' question (:::{predict})"]
     answered = [i for i in asks if i + 1 < len(nb.cells) and nb.cells[i + 1].cell_type == "code"]
     return [f"no code cell follows the question in cell {nb.cells[i].id}" for i in asks if i not in answered]
+
+
+def shows(cell: NotebookNode) -> bool:
+    """Whether a code cell puts something on the page."""
+    left_out = {"remove-cell", "remove-output"} & set(cell.metadata.get("tags", ()))
+    kinds = [kind for output in cell.outputs for kind in output.get("data", {"text": ""})]
+    return not left_out and any(not kind.startswith("application/papermill") for kind in kinds)
+
+
+def questions_are_answered(nb: NotebookNode) -> list[str]:
+    """Two to four answers to choose from; then code that shows something; then a paragraph that begins with the answer."""
+    problems = []
+    for i, cell in enumerate(nb.cells):
+        if cell.cell_type != "markdown":
+            continue
+        if ":class: predict" in cell.source:
+            problems.append(f"cell {cell.id} asks in an admonition: write :::{{predict}} with a list of answers")
+        if ":::{predict}" not in cell.source:
+            continue
+        asked = PREDICT.findall(cell.source)
+        answers = re.findall(r"^- ", asked[0][1], flags=re.M) if len(asked) == 1 else []
+        if not 2 <= len(answers) <= 4 or not cell.source.rstrip().endswith(":::"):
+            problems.append(f"cell {cell.id} does not end in one question with a list of two to four answers")
+        following = list(itertools.takewhile(lambda cell: cell.cell_type == "code", nb.cells[i + 1 :]))
+        if not any(map(shows, following)):
+            problems.append(f"nothing is shown under the question in cell {cell.id}")
+        after = nb.cells[i + 1 + len(following)] if i + 1 + len(following) < len(nb.cells) else None
+        if after is None or not ANSWER.match(after.source.split("\n\n")[0].replace("\n", " ")):
+            problems.append(f"the text after the result of cell {cell.id} does not begin with the answer, **in bold**, and go on")
+    return problems
+
+
+def exercises_have_a_level_and_a_hint(nb: NotebookNode) -> list[str]:
+    text, bare = markdown(nb), []
+    for label in EXERCISE.findall(text):
+        start = text.index(f":label: {label}\n") + len(f":label: {label}")
+        if not re.match(r"(?:\n:\w+:[^\n]*)*" + LEVEL_AND_HINT, text[start:], flags=re.S):
+            bare.append(label)
+    wanted = f"'*Level: {', '.join(LEVELS[:-1])} or {LEVELS[-1]}.*' first, and a folded hint behind it"
+    return [f"exercise {label} lacks {wanted}" for label in bare]
 
 
 def three_exercises_with_folded_solutions(nb: NotebookNode) -> list[str]:
@@ -168,3 +215,4 @@ NOTEBOOK_RULES = [
     unique_ids,
 ]
 CHAPTER_RULES = [opens_with_card, headings_in_order, asks_before_it_shows, three_exercises_with_folded_solutions]
+CONVERTED_RULES = [questions_are_answered, exercises_have_a_level_and_a_hint]
