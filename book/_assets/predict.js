@@ -1,8 +1,13 @@
-// A question's answers become buttons. A choice opens the results under the question; it is kept until the page is left, and nowhere else.
+// A question's answers become buttons. A choice opens the results under the question, and shows the paragraph that gives the answer;
+// it is kept until the page is left, and nowhere else. Who opens a result without a choice sees the paragraph as well.
+const opened = [];  // while the page is printed, everything is open
 for (const question of document.querySelectorAll(".admonition.predict")) {
   const list = question.querySelector(":scope > ul.predict-answers");
   if (!list) continue;
   const folds = [...document.querySelectorAll(`details.predict-fold[data-question="${question.id}"]`)];
+  const answer = document.getElementById(`${question.id}-answer`);
+  if (answer) answer.hidden = "until-found";  // a search of the page finds it all the same
+  for (const fold of folds) fold.addEventListener("toggle", () => { if (fold.open && answer && !opened.length) answer.hidden = false; });
   const group = document.createElement("div"), said = document.createElement("p");
   group.className = "predict-answers";
   group.setAttribute("role", "group");
@@ -21,9 +26,10 @@ for (const question of document.querySelectorAll(".admonition.predict")) {
       for (const other of buttons) other.setAttribute("aria-disabled", "true");
       button.setAttribute("aria-pressed", "true");
       for (const fold of folds) fold.open = true;
-      const answer = document.createElement("strong");
-      answer.append(...[...button.childNodes].map((node) => node.cloneNode(true)));
-      said.append("You said: ", answer, ". The result below is open; the text after it gives the answer.");
+      const words = document.createElement("strong");
+      words.append(...[...button.childNodes].map((node) => node.cloneNode(true)));
+      said.append("You said: ", words, ". The result below is open; the text after it gives the answer.");
+      if (answer) answer.hidden = false;
     });
     return button;
   });
@@ -31,12 +37,10 @@ for (const question of document.querySelectorAll(".admonition.predict")) {
   list.replaceWith(group, said);
 }
 
-// On paper everything is open.
-let opened = [];
 addEventListener("beforeprint", () => {
-  opened = [...document.querySelectorAll("details.predict-fold:not([open])")];
+  opened.push(...document.querySelectorAll("details.predict-fold:not([open])"));
   for (const fold of opened) fold.open = true;
 });
 addEventListener("afterprint", () => {
-  for (const fold of opened) fold.open = false;
+  for (const fold of opened.splice(0)) fold.open = false;
 });

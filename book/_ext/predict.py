@@ -1,11 +1,9 @@
 """The directive {predict}: a question with two to four answers, and the results under it folded until one is chosen.
 
 The question is an ordinary admonition that ends in a list, so that every format can show it. The outputs of the code cells that
-follow it, up to the next text, are put into a <details>: a plain fold without JavaScript. `book/_assets/predict.js` makes the list
-buttons and opens the fold at a choice.
+follow it, up to the next text, are put into a <details>: a plain fold without JavaScript. The paragraph after them, which begins with
+the answer in bold, is marked. `book/_assets/predict.js` makes the list buttons, hides that paragraph, and opens both at a choice.
 """
-
-from collections.abc import Iterator
 
 from docutils import nodes
 from sphinx.application import Sphinx
@@ -36,13 +34,14 @@ class Predict(SphinxDirective):
         return [question]
 
 
-def results(question: nodes.Element) -> Iterator[nodes.Element]:
-    """The outputs of the code cells between a question and the next text."""
-    beside = question.parent.children
+def under(question: nodes.Element) -> tuple[list[nodes.Element], nodes.Node | None]:
+    """The outputs of the code cells between a question and the next text, and what that text begins with."""
+    outputs, beside = [], question.parent.children
     for node in beside[beside.index(question) + 1 :]:
         if getattr(node, "attributes", {}).get("nb_element") != "cell_code":
-            return
-        yield from (part for part in node.findall(nodes.container) if part.get("nb_element") == "cell_code_output" and part.children)
+            return outputs, node
+        outputs += [part for part in node.findall(nodes.container) if part.get("nb_element") == "cell_code_output" and part.children]
+    return outputs, None
 
 
 class FoldResults(SphinxPostTransform):
@@ -50,13 +49,20 @@ class FoldResults(SphinxPostTransform):
     formats = ("html",)
 
     def run(self) -> None:
-        for question in self.document.findall(nodes.admonition):
-            if "predict" in question["classes"] and any("predict-answers" in child.get("classes", ()) for child in question[1:]):
-                for result in results(question):
-                    fold = Fold(question=question["ids"][0])
-                    fold += result.children
-                    result.children = []
-                    result += fold
+        for answers in list(self.document.findall(nodes.bullet_list)):
+            if "predict-answers" not in answers["classes"]:
+                continue
+            question = answers.parent
+            outputs, text = under(question)
+            for output in outputs:
+                fold = Fold(question=question["ids"][0])
+                fold += output.children
+                output.children = []
+                output += fold
+            first = next((part for part in text or () if part.astext()), None)
+            if isinstance(text, nodes.paragraph) and isinstance(first, nodes.strong):
+                text["ids"].append(f"{question['ids'][0]}-answer")
+                text["classes"].append("predict-answer")
 
 
 def visit_fold(writer, node: Fold) -> None:
