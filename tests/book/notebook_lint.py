@@ -24,7 +24,7 @@ EXERCISE = re.compile(r"\{exercise\}[^\n]*\n(?::\w+:[^\n]*\n)*?:label: (\S+)")
 LEVELS = ("warm-up", "practice", "research")
 LEVEL_AND_HINT = rf"\n\n\*Level: (?:{'|'.join(LEVELS)})\.\* (?:(?!\n:::).)*\n:::\n\n:::{{hint}}\n:class: dropdown\n\n\S"
 PREDICT = re.compile(r"^:::\{predict\}\n(?P<question>.*?)\n\n(?P<answers>- .*?)\n:::$", flags=re.M | re.S)
-ANSWER = re.compile(r"\*\*\S[^*]*\*\*[^\n]*\S")  # the paragraph after a result begins with the answer, in bold, and goes on
+ANSWER = re.compile(r"\*\*(\S[^*]*)\*\*[^\n]*\S")  # the paragraph after a result begins with the answer, in bold, and goes on
 UNCONVERTED = ("03", "05", "07", "08", "10", "11", "13", "14", "15")  # chapters that do not keep CONVERTED_RULES yet; to be emptied
 SOLUTION = re.compile(r"\{solution-start\} (\S+)\n(?P<options>(?::\w+:[^\n]*\n)*)")
 
@@ -148,8 +148,12 @@ def shows(cell: NotebookNode) -> bool:
     return not left_out and any(not kind.startswith("application/papermill") for kind in kinds)
 
 
+def words(text: str) -> str:
+    return re.sub(r"\s+", " ", text).strip().lower()
+
+
 def questions_are_answered(nb: NotebookNode) -> list[str]:
-    """Two to four answers to choose from; then code that shows something; then a paragraph that begins with the answer."""
+    """Two to four answers to choose from; then code that shows something; then a paragraph that begins with one of the answers."""
     problems = []
     for i, cell in enumerate(nb.cells):
         if cell.cell_type != "markdown":
@@ -159,15 +163,16 @@ def questions_are_answered(nb: NotebookNode) -> list[str]:
         if ":::{predict}" not in cell.source:
             continue
         asked = PREDICT.findall(cell.source)
-        answers = re.findall(r"^- ", asked[0][1], flags=re.M) if len(asked) == 1 else []
+        answers = re.split(r"^- ", asked[0][1], flags=re.M)[1:] if len(asked) == 1 else []
         if not 2 <= len(answers) <= 4 or not cell.source.rstrip().endswith(":::"):
             problems.append(f"cell {cell.id} does not end in one question with a list of two to four answers")
         following = list(itertools.takewhile(lambda cell: cell.cell_type == "code", nb.cells[i + 1 :]))
         if not any(map(shows, following)):
             problems.append(f"nothing is shown under the question in cell {cell.id}")
         after = nb.cells[i + 1 + len(following)] if i + 1 + len(following) < len(nb.cells) else None
-        if after is None or not ANSWER.match(after.source.split("\n\n")[0].replace("\n", " ")):
-            problems.append(f"the text after the result of cell {cell.id} does not begin with the answer, **in bold**, and go on")
+        said = after and ANSWER.match(after.source.split("\n\n")[0].replace("\n", " "))
+        if not said or not any(words(answer) in words(said[1]) for answer in answers):
+            problems.append(f"the text after the result of cell {cell.id} does not begin with one of its answers, **in bold**, and go on")
     return problems
 
 

@@ -96,6 +96,7 @@ BREAKS = [
     (lint.questions_are_answered, lambda nb: cell(nb, "plt.show()").outputs.clear()),
     (lint.questions_are_answered, lambda nb: cell(nb, "plt.show()").metadata.update(tags=["remove-cell"])),
     (lint.questions_are_answered, lambda nb: swap(nb, "**About 60.**", "About 60.")),
+    (lint.questions_are_answered, lambda nb: swap(nb, "**About 60.**", "**Far more.**")),
     (
         lint.questions_are_answered,
         lambda nb: swap(nb, "**About 60.** A number in prose", "**About 60.**\n\nA number in prose"),
