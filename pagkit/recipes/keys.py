@@ -15,6 +15,7 @@ from typing import Any
 
 REQUIRED = "required"  # in place of a default
 SEEDS = 2**32  # how many there are, in all libraries alike
+CHANGES = ("wrong_class", "other_example", "random_image", "smooth_field", "blurred", "high_pass")  # of a control of directions
 KINDS: dict[str, tuple[type, ...]] = {
     "int": (int,),
     "float": (float, int),
@@ -182,6 +183,11 @@ TARGETS = {
         "seed": SEED,
         "folder": Key("str | None", "where directions are kept; None: in memory only", None),
     },
+    "control": {
+        "change": Key("str", "what is changed in the nearest neighbour's directions", choices=CHANGES),
+        "seed": SEED,
+    },
+    "teacher": {"teacher": Key("str", "the recipe of the classifier whose gradients they are"), "seed": SEED},
 }
 ATTACKS = {
     "pgd": {
