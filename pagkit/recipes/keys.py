@@ -202,6 +202,7 @@ ATTACKS = {
     "autoattack": {
         "attacks": Key("list[str] | None", "which to run; None: the standard ones", None),
         "queries": Key("int", "that Square makes for each example", 5000, at_least=1),
+        "restarts": Key("int", "of the attacks by gradients", 1, at_least=1),
         "seed": SEED,
     },
     "square": {"queries": Key("int", "for each example", 5000, at_least=1), "seed": SEED},
