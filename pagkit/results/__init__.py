@@ -8,7 +8,7 @@
 """
 
 from ..evaluation import Table
-from .compared import Estimate, difference, mean, percents
+from .compared import Estimate, Signed, difference, mean, percents
 from .provenance import provenance
 from .published import Published, load_published
 from .schema import Result, column, load, load_all, save, summary
@@ -17,6 +17,7 @@ __all__ = [
     "Estimate",
     "Published",
     "Result",
+    "Signed",
     "Table",
     "column",
     "difference",

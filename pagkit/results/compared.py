@@ -6,6 +6,7 @@ test examples. Then the spread over seeds holds both kinds of chance, and so doe
 
 from __future__ import annotations
 
+import html
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,12 +17,23 @@ from .schema import Result
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean over seeds in per cent or points, its 95 % t interval, and the seeds."""
+    """A mean over seeds in per cent or points, its 95 % t interval, the seeds, and where it comes from.
+
+    Jupyter and the book show what it comes from, with links to the result files, where a reader points at it, tabs to it or taps it.
+
+    Attributes:
+        mean, low, high: of the 95 % interval.
+        seeds: over which it was taken.
+        told: what was measured, in words.
+        files: of the results, below their folder.
+    """
 
     mean: float
     low: float
     high: float
     seeds: tuple[int, ...]
+    told: str = ""
+    files: tuple[str, ...] = ()
 
     @property
     def sign(self) -> int:
@@ -36,6 +48,24 @@ class Estimate:
         if spec not in ("", "+"):
             raise ValueError(f"format {spec!r} of an Estimate; expected '' or '+'")
         return f"{self.mean:+.1f} [{self.low:+.1f}, {self.high:+.1f}]" if spec else str(self)
+
+    def signed(self) -> Signed:
+        """The same, shown with its signs: for a difference."""
+        return Signed(self.mean, self.low, self.high, self.seeds, self.told, self.files)
+
+    def _repr_html_(self) -> str:
+        links = " ".join(f'<a href="results/{html.escape(file)}">{html.escape(file)}</a>' for file in self.files)
+        seeds = f"Mean of seeds {', '.join(map(str, self.seeds))}, 95 % interval over them."
+        told = f'<span class="origin-told" role="tooltip">{html.escape(self.told)} {seeds} {links}</span>'
+        return f'<span class="origin" tabindex="0">{self}{told}</span>'
+
+
+@dataclass(frozen=True)
+class Signed(Estimate):
+    """An :class:`Estimate` that is shown with its signs."""
+
+    def __str__(self) -> str:
+        return f"{self:+}"
 
 
 def percents(runs: Sequence[Result], recipe: str, metric: str) -> dict[int, float]:
@@ -58,19 +88,26 @@ def mean(runs: Sequence[Result], recipe: str, metric: str) -> Estimate:
     Raises:
         ValueError: fewer than two seeds, and those of :func:`percents`.
     """
-    return _estimate(percents(runs, recipe, metric))
+    values = percents(runs, recipe, metric)
+    return _estimate(values, f"{recipe}, {metric}: {_examples(runs, recipe, metric)} test examples a seed.", [recipe])
 
 
-def difference(runs: Sequence[Result], base: str, other: str, metric: str) -> Estimate:
+def difference(runs: Sequence[Result], base: str, other: str, metric: str) -> Signed:
     """Points that recipe ``other`` holds over ``base``, paired by seed: within one the data and the initial weights are the same.
 
     Raises:
         ValueError: fewer than two seeds in common, and those of :func:`percents`.
     """
     ours, theirs = percents(runs, other, metric), percents(runs, base, metric)
-    return _estimate({seed: ours[seed] - theirs[seed] for seed in ours if seed in theirs})
+    told = f"{other} minus {base}, {metric}, in points: {_examples(runs, other, metric)} test examples a seed."
+    return _estimate({seed: ours[seed] - theirs[seed] for seed in ours if seed in theirs}, told, [other, base]).signed()
 
 
-def _estimate(values: dict[int, float]) -> Estimate:
+def _examples(runs: Sequence[Result], recipe: str, metric: str) -> str:
+    return "/".join(map(str, sorted({r.metrics[metric].total for r in runs if r.recipe == recipe and metric in r.metrics})))
+
+
+def _estimate(values: dict[int, float], told: str, recipes: list[str]) -> Estimate:
     low, high = t_interval(list(values.values()))
-    return Estimate(statistics.mean(values.values()), low, high, tuple(values))
+    files = tuple(f"{recipe}/seed-{seed}.json" for recipe in recipes for seed in values)
+    return Estimate(statistics.mean(values.values()), low, high, tuple(values), told, files)

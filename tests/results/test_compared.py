@@ -24,7 +24,8 @@ def test_means_and_paired_differences() -> None:
     assert (found.low, found.high) == (pytest.approx(81 - half, abs=1e-5), pytest.approx(81 + half, abs=1e-5))
     gap = results.difference(RUNS, "a", "b", "clean")  # 4, 2, 4 points; seed 4 has no partner
     assert gap.mean == pytest.approx(10 / 3) and gap.seeds == (1, 2, 3) and gap.sign == 1
-    assert f"{gap:+}" == "+3.3 [+0.5, +6.2]" and str(gap) == "3.3 [0.5, 6.2]"
+    assert f"{gap:+}" == "+3.3 [+0.5, +6.2]" and str(gap) == f"{gap:+}"
+    assert str(gap) != str(results.mean(RUNS, "a", "clean"))
     assert results.difference(RUNS, "b", "a", "clean").sign == -1 and results.difference(RUNS, "a", "a", "clean").sign == 0
 
 
@@ -39,3 +40,16 @@ def test_what_is_refused() -> None:
         format(results.mean(RUNS, "a", "clean"), ".2f")
     with pytest.raises(ValueError, match="expected at least 2"):
         t_interval([1.0])
+
+
+def test_a_number_says_where_it_comes_from() -> None:
+    gap = results.difference(RUNS, "a", "b", "clean")
+    assert gap.files == tuple(f"{name}/seed-{seed}.json" for name in ("b", "a") for seed in (1, 2, 3))
+    page = results.Table("caption", ("what", "points"), (("b over a", gap),))._repr_html_()
+    assert (
+        'tabindex="0">+3.3 [+0.5, +6.2]<span class="origin-told" role="tooltip">b minus a, clean, in points: 500 test examples a seed.'
+        in page
+    )
+    assert 'href="results/b/seed-1.json"' in page and "Mean of seeds 1, 2, 3" in page
+    assert str(results.Table("caption", ("what", "points"), (("b over a", gap),))).splitlines()[-1] == "b over a  +3.3 [+0.5, +6.2]"
+    assert "&lt;b&gt;" in results.Estimate(1.0, 0.0, 2.0, (1, 2), told="<b>")._repr_html_()
