@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -28,17 +28,34 @@ RESULTS, RUNS = ROOT / "book" / "results", ROOT / "runs"
 
 
 @dataclass(frozen=True)
+class Measured:
+    """How a recipe is measured in the end: with each of the seeds, by these of its metrics (None: all), and by some on the first only."""
+
+    seeds: tuple[int, ...]
+    metrics: tuple[str, ...] | None = None
+    first_seed_only: tuple[str, ...] = ()
+
+    def recipe(self, name: str, seed: int) -> Recipe:
+        left = () if seed == self.seeds[0] else self.first_seed_only
+        recipe = Recipe.load(name, seed=seed)
+        metrics = {metric: how for metric, how in recipe.metrics.items() if metric in (self.metrics or recipe.metrics)}
+        if unknown := sorted({*(self.metrics or ()), *self.first_seed_only} - {*recipe.metrics, "checklist"}):
+            raise ValueError(f"{name} does not measure {unknown[0]}; expected some of {', '.join(recipe.metrics)}")
+        kept = {metric: how for metric, how in metrics.items() if metric not in left}
+        checklist = {} if self.metrics is not None or "checklist" in left else recipe.checklist
+        return Recipe.load(name, seed=seed, metrics=kept, checklist=checklist)
+
+
+@dataclass(frozen=True)
 class Plan:
     """The protocol of one data set: its rule, the recipes, settings in their names, that are the trials of each method, and those
-    that are measured in the end, with their seeds."""
+    that are measured in the end."""
 
     by: tuple[str, ...]
     within: float
     seed: int
     trials: dict[str, list[str]]
-    measured: tuple[str, ...] = ()
-    seeds: tuple[int, ...] = ()
-    first_seed_only: tuple[str, ...] = ()
+    measured: dict[str, Measured] = field(default_factory=dict)
 
 
 def read(data: str, path: Path = PROTOCOL) -> Plan:
@@ -58,24 +75,19 @@ def read(data: str, path: Path = PROTOCOL) -> Plan:
     if len({len(names) for names in trials.values()}) != 1:
         counts = ", ".join(f"{name} {len(names)}" for name, names in trials.items())
         raise ValueError(f"methods of {data} have different numbers of trials: {counts}; expected the same for each")
-    last = {key: tuple(values) for key, values in said.get("measured", {}).items()}
-    return Plan(tuple(said["by"]), said["within"], said["seed"], trials, last.pop("recipes", ()), **last)
+    measured: dict[str, Measured] = {}
+    for group in said.get("measured", {}).values():
+        how = Measured(**{key: tuple(values) for key, values in group.items() if key != "recipes"})
+        if twice := [name for name in group["recipes"] if name in measured]:
+            raise ValueError(f"{twice[0]} is to be measured twice; expected each recipe in one group")
+        measured |= dict.fromkeys(group["recipes"], how)
+    return Plan(tuple(said["by"]), said["within"], said["seed"], trials, measured)
 
 
 def trial(name: str, plan: Plan) -> Recipe:
     """The recipe of a trial. It is measured by what the rule asks for, as the recipe says, and by nothing else."""
     recipe = Recipe.load(name, seed=plan.seed)
     return Recipe.load(name, seed=plan.seed, metrics={metric: recipe.metrics[metric] for metric in plan.by}, alignment={}, checklist={})
-
-
-def frozen(name: str, seed: int, plan: Plan) -> Recipe:
-    """A recipe as it is measured in the end: as it says, with what takes long on the first seed only."""
-    recipe = Recipe.load(name, seed=seed)
-    if seed == plan.seeds[0]:
-        return recipe
-    metrics = {metric: how for metric, how in recipe.metrics.items() if metric not in plan.first_seed_only}
-    checklist = {} if "checklist" in plan.first_seed_only else recipe.checklist
-    return Recipe.load(name, seed=seed, metrics=metrics, checklist=checklist)
 
 
 def admitted(found: dict[str, Result], plan: Plan, method: str) -> list[str]:
@@ -124,10 +136,8 @@ def main(arguments: list[str] | None = None) -> int:
         known = plan.measured if args.what == "measure" else plan.trials
         if unknown := [name for name in args.only if name not in known]:
             raise ValueError(f"{args.data} has no {unknown[0]!r} to {args.what}; expected some of {', '.join(known)}")
-        if args.seed is not None and args.seed not in plan.seeds:
-            raise ValueError(f"seed is {args.seed}; expected one of {', '.join(map(str, plan.seeds))}")
         if args.what == "measure":
-            return _measure(plan, args.only or list(known), plan.seeds if args.seed is None else (args.seed,), args.out or RESULTS)
+            return _measure(plan, args.only or list(known), args.seed, args.out or RESULTS)
         return _run(plan, args.only or list(known), args.out or TRIALS) if args.what == "run" else _choose(plan, args.out or TRIALS)
     except ValueError as error:
         print(f"protocol: {error}", file=sys.stderr)
@@ -149,10 +159,13 @@ def _run(plan: Plan, methods: list[str], out: Path) -> int:
     return 0
 
 
-def _measure(plan: Plan, names: list[str], seeds: tuple[int, ...], out: Path) -> int:
+def _measure(plan: Plan, names: list[str], only: int | None, out: Path) -> int:
     torch.set_num_threads(1)
-    recipes = {(name, seed): frozen(name, seed, plan) for seed in seeds for name in names}
-    for (name, seed), recipe in recipes.items():
+    seeds = {name: [seed for seed in plan.measured[name].seeds if only in (None, seed)] for name in names}
+    if nothing := [name for name, found in seeds.items() if not found]:
+        raise ValueError(f"seed is {only}; expected one of {', '.join(map(str, plan.measured[nothing[0]].seeds))}, for {nothing[0]}")
+    work = [(name, seed, plan.measured[name].recipe(name, seed)) for name in names for seed in seeds[name]]  # a slip in any is found first
+    for name, seed, recipe in work:
         path, started = out / name / f"seed-{seed}.json", time.perf_counter()
         if path.is_file():
             continue

@@ -1,4 +1,4 @@
-"""Write book/_assets/readme.png, the picture of the README, from a figure that chapter 9 stores.
+"""Write book/_assets/readme.png, the picture of the README, and card.png, for those who share a page, from a figure of chapter 9.
 
 The figure is taken as it is, with fewer colours so that it stays small. Run this after the chapter was executed anew.
 """
@@ -9,12 +9,13 @@ import os
 from pathlib import Path
 
 import nbformat
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 
 ROOT = Path(__file__).resolve().parents[1]
 CHAPTER = ROOT / "book" / "09-toy-exactly.ipynb"
 LAST_LINE = "compare(published)"  # of the cell that draws the figure
-PICTURE = ROOT / "book" / "_assets" / "readme.png"
+PICTURE, CARD = ROOT / "book" / "_assets" / "readme.png", ROOT / "book" / "_assets" / "card.png"
+TITLE = ("Do perceptually aligned gradients", "imply robustness?")
 
 
 def figure() -> Image.Image:
@@ -27,11 +28,23 @@ def figure() -> Image.Image:
     raise ValueError(f"{CHAPTER.name} stores no figure of a cell that ends in {LAST_LINE!r}")
 
 
+def card() -> Image.Image:
+    """The book's title above the figure, 1200 x 630 pixels."""
+    canvas, shown = Image.new("RGB", (1200, 630), "white"), figure()
+    draw, font = ImageDraw.Draw(canvas), ImageFont.load_default(size=54)
+    for line, top in zip(TITLE, (28, 92), strict=True):
+        draw.text((600, top), line, "black", font, anchor="ma")
+    shown.thumbnail((1120, 440))
+    canvas.paste(shown, ((1200 - shown.width) // 2, 175 + (440 - shown.height) // 2))
+    return canvas
+
+
 def main() -> None:
-    temporary = PICTURE.with_suffix(".tmp")
-    figure().quantize(256, method=Image.Quantize.MAXCOVERAGE).save(temporary, format="PNG", optimize=True)
-    os.replace(temporary, PICTURE)
-    print(f"{PICTURE.relative_to(ROOT)}: {PICTURE.stat().st_size // 1000} kB")
+    for path, picture in ((PICTURE, figure()), (CARD, card())):
+        temporary = path.with_suffix(".tmp")
+        picture.quantize(256, method=Image.Quantize.MAXCOVERAGE).save(temporary, format="PNG", optimize=True)
+        os.replace(temporary, path)
+        print(f"{path.relative_to(ROOT)}: {path.stat().st_size // 1000} kB")
 
 
 if __name__ == "__main__":

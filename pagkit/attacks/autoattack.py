@@ -38,6 +38,7 @@ def perturb(
     *,
     attacks: Sequence[str] | None = None,
     queries: int = 5000,
+    restarts: int = 1,
     seed: int = 0,
     progress: bool = True,
     batch_size: int | None = None,
@@ -59,6 +60,7 @@ def perturb(
         threat: norm, eps and bounds.
         attacks: which to run, in this order, in place of the list above.
         queries: that Square may make for each row; AutoAttack's 5000 unless a quick look is all that is wanted.
+        restarts: of the attacks by gradients, each from a random start; with fewer than four classes at least the five above.
         seed: of all that is random.
         progress: show a bar, once it has taken two seconds.
         batch_size: rows at a time, see :func:`pagkit.models.batching.batches`.
@@ -80,15 +82,16 @@ def perturb(
     checks.batch(split.x, split.y, threat.bounds)
     if split.x.dtype != torch.float32:
         raise TypeError(f"x has dtype {split.x.dtype}; expected torch.float32, in which AutoAttack computes")
-    if queries < 1:
-        raise ValueError(f"queries is {queries}; expected at least 1")
+    for name, value in (("queries", queries), ("restarts", restarts)):
+        if value < 1:
+            raise ValueError(f"{name} is {value}; expected at least 1")
     low, width = _box(split.x, threat)
     moved = []
     with _undisturbed(model):
         for _, *part in progress_bar(list(batches(model, split, batch_size)), "AutoAttack", "batch", show=progress):
             x, y = ordinary(*part)
             classes = checks.labels(logits_of(model, x), y)
-            adversary = _adversary(attack, model, x, threat, low, width, classes, attacks, queries, seed)
+            adversary = _adversary(attack, model, x, threat, low, width, classes, attacks, queries, restarts, seed)
             if threat.eps > 0:
                 shape = x.shape[1:] if x.ndim == 4 else (-1, 1, 1)
                 boxed = ((x - low) / width).reshape(len(x), *shape).contiguous()
@@ -109,6 +112,7 @@ def _adversary(
     classes: int,
     attacks: Sequence[str] | None,
     queries: int,
+    restarts: int,
     seed: int,
 ) -> Any:
     """pyautoattack's own object, for inputs like x in a box that [0, 1] stands for."""
@@ -125,7 +129,8 @@ def _adversary(
     square = adversary.square.perturb  # which fails where each row has a tie of its label with another class, and so is broken already
     adversary.square.perturb = lambda z, y: square(z, y) if (adversary.square.margin_and_loss(z, y)[0] > 0).any() else z
     adversary.verbose, adversary.square.n_queries = False, queries
-    adversary.apgd.n_restarts = adversary.fab.n_restarts = 1 if classes >= 4 else 5
+    adversary.apgd.n_restarts = adversary.fab.n_restarts = restarts if classes >= 4 else max(restarts, 5)
+    adversary.apgd_targeted.n_restarts = restarts
     adversary.apgd_targeted.n_target_classes = adversary.fab.n_target_classes = min(9, classes - 1)
     return adversary
 

@@ -9,9 +9,7 @@ from torch.nn import functional as F
 from .defaults import plain_defaults
 
 
-def augment(
-    x: Tensor, directions: Tensor | None, *, crop: int, flip: bool, generator: torch.Generator
-) -> tuple[Tensor, Tensor | None]:
+def augment(x: Tensor, directions: Tensor | None, *, crop: int, flip: bool, generator: torch.Generator) -> tuple[Tensor, Tensor | None]:
     """Shift each image by up to ``crop`` pixels (zeros move in) and flip it with probability one half.
 
     Both are linear, so directions (B, k, C, H, W) are moved by the same draw: the direction of the moved

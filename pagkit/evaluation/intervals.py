@@ -1,9 +1,13 @@
-"""Counts of correct examples, with 95 % Wilson intervals."""
+"""95 % intervals: of counts of correct examples (Wilson, 1927), and of a mean over seeds (Student, 1908)."""
 
 from __future__ import annotations
 
 import math
+import statistics
+from collections.abc import Sequence
 from dataclasses import dataclass
+
+from scipy.stats import t
 
 
 @dataclass(frozen=True)
@@ -46,3 +50,15 @@ def wilson(rate: float, total: int) -> tuple[float, float]:
     centre = (rate + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * math.sqrt(rate * (1 - rate) / n + z * z / (4 * n * n))
     return max(0.0, centre - half), min(1.0, centre + half)
+
+
+def t_interval(values: Sequence[float]) -> tuple[float, float]:
+    """The 95 % interval of the mean of a normal variable of which ``values`` are independent draws (Student, 1908).
+
+    Raises:
+        ValueError: fewer than two values.
+    """
+    if len(values) < 2:
+        raise ValueError(f"{len(values)} value(s); expected at least 2, since one has no spread")
+    half = float(t.ppf(0.975, len(values) - 1)) * statistics.stdev(values) / math.sqrt(len(values))
+    return statistics.mean(values) - half, statistics.mean(values) + half

@@ -56,9 +56,7 @@ def alignment(
     return total / (len(part) * len(task.classes))
 
 
-def measure(
-    model: nn.Module, task: Task, metric: str, *, progress: bool = True, batch_size: int | None = None, **options: Any
-) -> Score:
+def measure(model: nn.Module, task: Task, metric: str, *, progress: bool = True, batch_size: int | None = None, **options: Any) -> Score:
     """A metric by name on the test split: ``"clean"``, or attack-norm-eps such as ``"pgd-l2-0.5"`` or ``"exact-l2-15"``.
 
     The attacks are pgd, autoattack, square (AutoAttack's black-box attack alone) and exact.

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import html
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True)
 class Table:
-    """Cells of text under a header; printed as columns, shown by Jupyter as an HTML table."""
+    """Cells under a header; printed as columns of text, shown by Jupyter as an HTML table.
+
+    A cell is text, or whatever prints as text and may show itself to Jupyter as HTML, such as :class:`pagkit.results.Estimate`.
+    """
 
     caption: str
     header: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
+    rows: tuple[tuple[Any, ...], ...]
 
     def __str__(self) -> str:
-        lines = [self.header, *self.rows]
+        lines = [[str(cell) for cell in line] for line in (self.header, *self.rows)]
         widths = [max(map(len, cells)) for cells in zip(*lines, strict=True)]
         texts = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines]
         return "\n".join([self.caption, *texts])
@@ -23,7 +27,7 @@ class Table:
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
-        header, *rows = ([html.escape(cell) for cell in line] for line in (self.header, *self.rows))
+        header, *rows = ([_shown(cell) for cell in line] for line in (self.header, *self.rows))
         head = "".join(f'<th scope="col">{cell}</th>' for cell in header)
         body = [f'<tr><th scope="row">{row[0]}</th>' + "".join(f"<td>{cell}</td>" for cell in row[1:]) + "</tr>\n" for row in rows]
         return (
@@ -31,6 +35,10 @@ class Table:
             f'<caption style="color: inherit; text-align: left">{html.escape(self.caption)}</caption>\n'
             f"<thead><tr>{head}</tr></thead>\n<tbody>\n{''.join(body)}</tbody>\n</table>"
         )
+
+
+def _shown(cell: Any) -> str:
+    return cell._repr_html_() if hasattr(cell, "_repr_html_") else html.escape(str(cell))
 
 
 @dataclass(frozen=True)

@@ -3,10 +3,11 @@
 - ``runs``: :func:`run`, :func:`train` and :func:`evaluate`
 - ``asked``: what a recipe asks for, found by name, fitted to its data, and refused before any work where it is not here
 - ``rehearsed``: all that a recipe trains and measures, tried in small before any work
+- ``trained``: models that help, trained as their own runs would train them, and the directions that they give
 - ``measured``: what a recipe measures of a trained model
 """
 
-from .asked import target
 from .runs import RECIPE, RESULT, WEIGHTS, evaluate, run, train
+from .trained import target
 
 __all__ = ["RECIPE", "RESULT", "WEIGHTS", "evaluate", "run", "target", "train"]

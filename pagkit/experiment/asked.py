@@ -7,13 +7,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from .. import attacks, data, diffusion, evaluation, models, targets
+from .. import attacks, data, diffusion, evaluation, models
 from ..attacks.autoattack import package
 from ..data import Task
 from ..diffusion import DDPM
@@ -49,7 +47,7 @@ def check(recipe: Recipe) -> None:
             package()  # is it installed?
     if recipe.checklist:
         attacks.Threat(recipe.checklist["norm"], recipe.checklist["eps"])
-    for name, seed in helpers(recipe):
+    for _, name, seed in helpers(recipe):
         helper(name, seed)
     sources = [*recipe.alignment.values(), recipe.target_options]
     for source in [options["ddpm"] for options in sources if "ddpm" in options]:
@@ -67,7 +65,7 @@ def fitted(recipe: Recipe, task: Task) -> tuple[Recipe, list[str]]:
     of a surrogate are fitted too, with notes of their own.
     """
     recipe, notes = lowered(recipe, task)
-    for name, seed in helpers(recipe):
+    for _, name, seed in helpers(recipe):
         notes += lowered(helper(name, seed), task)[1]
     for note in notes:
         warnings.warn(note, stacklevel=2)
@@ -123,17 +121,22 @@ def _patch(recipe: Recipe, task: Task) -> int | None:
     return found if (found := next(fits, own)) < own else None
 
 
-def helpers(recipe: Recipe) -> Iterator[tuple[str, int]]:
-    """Names and seeds of the recipes whose models help to measure: the judge of samples, and the surrogate of the checklist."""
+def helpers(recipe: Recipe) -> Iterator[tuple[str, str, int]]:
+    """Of the recipes whose models help, the key that names them, their name and their seed: the judge of samples, the surrogate of the
+    checklist, teachers."""
     for options in recipe.metrics.values():
         if "judge" in options:
-            yield options["judge"], recipe.seed
+            yield "judge", options["judge"], recipe.seed
     if "surrogate" in recipe.checklist:
-        yield recipe.checklist["surrogate"], recipe.seed + 1
+        yield "checklist.surrogate", recipe.checklist["surrogate"], recipe.seed + 1
+    sources = {"target_options": recipe.target_options, **{f"alignment.{name}": how for name, how in recipe.alignment.items()}}
+    for key, options in sources.items():
+        if "teacher" in options:
+            yield f"{key}.teacher", options["teacher"], options.get("seed", 0)
 
 
 def helper(name: str, seed: int) -> Recipe:
-    """The recipe of a model that helps to measure, and is not measured itself."""
+    """The recipe of a model that helps, and is not measured itself."""
     recipe = Recipe.load(name, seed=seed, metrics={}, alignment={}, checklist={})
     if recipe.method == "ddpm":
         raise ValueError(f"recipe {name!r} has method 'ddpm'; expected the recipe of a classifier")
@@ -161,22 +164,3 @@ def build(recipe: Recipe, task: Task) -> nn.Module | DDPM:
 
 def network(model: nn.Module | DDPM) -> nn.Module:
     return model if isinstance(model, nn.Module) else model.unet
-
-
-def target(name: str, task: Task, *, device: torch.device | str = "cpu", progress: bool = True, **options: Any) -> targets.GradientTarget:
-    """A gradient target as recipes spell it: :func:`pagkit.targets.build`, with a diffusion model that is found by name.
-
-    Args:
-        name, task, progress: as there.
-        device: where a diffusion model does its work.
-        options: as there; the ``ddpm`` of ``"score_based"`` may be whatever :func:`pagkit.diffusion.find` takes. Directions are then
-            kept where its model is kept, unless ``folder`` says otherwise (None: in memory only).
-
-    Raises:
-        ValueError, FileNotFoundError: as of these two functions.
-    """
-    if name == "score_based" and isinstance(options.get("ddpm"), (str, Path)):
-        keys.check(f"gradient target {name!r}", options, keys.TARGETS[name])
-        model = diffusion.find(options["ddpm"], task, device=device, progress=progress)
-        options = {"folder": diffusion.cache(), **options, "ddpm": model}
-    return targets.build(name, task, progress=progress, **options)

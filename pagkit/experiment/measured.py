@@ -10,11 +10,12 @@ from typing import Any
 import torch
 from torch import nn
 
-from .. import attacks, evaluation, results, training
+from .. import attacks, evaluation, results
 from ..data import Split, Task
 from ..diffusion import DDPM
 from ..recipe import Recipe
-from .asked import build, helper, lowered, network, target
+from .asked import network
+from .trained import target, trained
 
 
 def measure(
@@ -86,18 +87,3 @@ def _checklist(recipe: Recipe, model: nn.Module, task: Task, progress: bool, siz
     device = next(model.parameters()).device
     surrogate = trained(options.pop("surrogate"), task, recipe.seed + 1, device, progress) if "surrogate" in options else None
     return evaluation.checklist(model, split, threat, surrogate=surrogate, progress=progress, **options, **sized)
-
-
-def trained(name: str, task: Task, seed: int, device: torch.device, progress: bool) -> nn.Module:
-    """The classifier of a recipe that helps to measure, fitted to the data as its own run would fit it."""
-    recipe, _ = lowered(helper(name, seed), task)
-    model = build(recipe, task).to(device)
-    fit(model, task, recipe, progress)
-    return model
-
-
-def fit(model: nn.Module, task: Task, recipe: Recipe, progress: bool, **where: Any) -> training.History:
-    """Train a classifier towards the directions that its recipe names; ``where`` are options of :func:`pagkit.training.fit`."""
-    device = next(model.parameters()).device
-    aim = target(recipe.target, task, device=device, progress=progress, **recipe.target_options) if recipe.target else None
-    return training.fit(model, task, recipe, target=aim, progress=progress, **where)

@@ -43,8 +43,8 @@ def rehearse(recipe: Recipe, task: Task, device: torch.device, model: nn.Module 
             with named(recipe, "checklist"):
                 threat = attacks.Threat(recipe.checklist["norm"], recipe.checklist["eps"], task.bounds)
                 evaluation.robust_accuracy(model, _few(task), threat, steps=1, progress=False)
-    for name, seed in helpers(recipe):
-        with named(recipe, "judge" if recipe.method == "ddpm" else "checklist.surrogate"):
+    for key, name, seed in helpers(recipe):
+        with named(recipe, key):
             _training(lowered(helper(name, seed), task)[0], task)
 
 
@@ -86,7 +86,9 @@ def _target(name: str, options: dict[str, Any], task: Task) -> None:
     if name == "score_based":
         _score(_diffusion(options["ddpm"], task), task, options)
         return
-    needed = 2 if name == "nearest_neighbor" else 1
+    if name == "control":
+        targets.control(task, targets.GradientTarget("none", lambda index, x, classes: x[:, None]), change=options["change"])
+    needed = 2 if name in ("nearest_neighbor", "control") else 1
     for label, found in zip(task.classes, task.train.y.bincount(minlength=len(task.classes)).tolist(), strict=True):
         found = min(found, options.get("per_class") or found)
         if found < needed:

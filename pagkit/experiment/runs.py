@@ -21,8 +21,9 @@ from ..diffusion import DDPM
 from ..recipe import Recipe
 from ..training import checkpoints, processes
 from .asked import build, fitted, load, network
-from .measured import fit, measure
+from .measured import measure
 from .rehearsed import rehearse
+from .trained import fit
 
 WEIGHTS, RECIPE, RESULT = "model.safetensors", "recipe.yaml", "result.json"
 MEASURED = ("metrics", "alignment", "checklist")  # keys of a recipe that do not touch the weights
@@ -161,8 +162,7 @@ def evaluate(
         network(model).load_state_dict(state)
     except RuntimeError as error:
         raise ValueError(f"{run / WEIGHTS} does not fit its recipe and data: {error}") from error
-    model = model.to(where)
-    rehearse(recipe, task, where, model)
+    rehearse(recipe, task, where, model.to(where))
     return _measure(run, recipe, task, model, origin, progress, batch_size)
 
 

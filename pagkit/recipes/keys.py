@@ -15,6 +15,7 @@ from typing import Any
 
 REQUIRED = "required"  # in place of a default
 SEEDS = 2**32  # how many there are, in all libraries alike
+CHANGES = ("wrong_class", "other_example", "random_image", "smooth_field", "blurred", "high_pass")  # of a control of directions
 KINDS: dict[str, tuple[type, ...]] = {
     "int": (int,),
     "float": (float, int),
@@ -182,6 +183,11 @@ TARGETS = {
         "seed": SEED,
         "folder": Key("str | None", "where directions are kept; None: in memory only", None),
     },
+    "control": {
+        "change": Key("str", "what is changed in the nearest neighbour's directions", choices=CHANGES),
+        "seed": SEED,
+    },
+    "teacher": {"teacher": Key("str", "the recipe of the classifier whose gradients they are"), "seed": SEED},
 }
 ATTACKS = {
     "pgd": {
@@ -196,6 +202,7 @@ ATTACKS = {
     "autoattack": {
         "attacks": Key("list[str] | None", "which to run; None: the standard ones", None),
         "queries": Key("int", "that Square makes for each example", 5000, at_least=1),
+        "restarts": Key("int", "of the attacks by gradients", 1, at_least=1),
         "seed": SEED,
     },
     "square": {"queries": Key("int", "for each example", 5000, at_least=1), "seed": SEED},

@@ -3,12 +3,30 @@
 - ``schema``: what a result file holds, how it is written and read
 - ``provenance``: where a number comes from
 - ``published``: figures of others, to set ours beside
+- ``compared``: means and paired differences over seeds, with t intervals
 - ``leaderboard``: the tables of the page with every result
 """
 
 from ..evaluation import Table
+from .compared import Estimate, Signed, difference, mean, percents
 from .provenance import provenance
 from .published import Published, load_published
 from .schema import Result, column, load, load_all, save, summary
 
-__all__ = ["Published", "Result", "Table", "column", "load", "load_all", "load_published", "provenance", "save", "summary"]
+__all__ = [
+    "Estimate",
+    "Published",
+    "Result",
+    "Signed",
+    "Table",
+    "column",
+    "difference",
+    "load",
+    "load_all",
+    "load_published",
+    "mean",
+    "percents",
+    "provenance",
+    "save",
+    "summary",
+]

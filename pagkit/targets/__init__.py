@@ -4,14 +4,28 @@ Only the cosine with a direction is ever used, so any positive factor in front o
 
 - ``target``: :class:`GradientTarget`, what every source gives
 - ``heuristics``: one image, class mean, nearest neighbour
+- ``controls``: directions with something missing, and those of another model
 - ``scores``: the principled source, the score of a diffusion model
 - ``named``: sources by name; a new one is entered there
 - ``stored``: directions in a file
 """
 
+from .controls import control, teacher
 from .heuristics import class_mean, nearest_neighbor, one_image
-from .named import TARGETS, build
+from .named import MODELS, TARGETS, build
 from .scores import score_based
 from .target import GradientTarget, sample_classes
 
-__all__ = ["TARGETS", "GradientTarget", "build", "class_mean", "nearest_neighbor", "one_image", "sample_classes", "score_based"]
+__all__ = [
+    "MODELS",
+    "TARGETS",
+    "GradientTarget",
+    "build",
+    "class_mean",
+    "control",
+    "nearest_neighbor",
+    "one_image",
+    "sample_classes",
+    "score_based",
+    "teacher",
+]

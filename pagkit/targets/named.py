@@ -10,6 +10,7 @@ import torch
 
 from ..data import Task
 from ..recipes import keys
+from .controls import control, teacher
 from .heuristics import class_mean, nearest_neighbor, one_image
 from .scores import score_based
 from .target import GradientTarget
@@ -19,29 +20,34 @@ TARGETS: dict[str, Callable[..., GradientTarget]] = {
     "class_mean": class_mean,
     "nearest_neighbor": nearest_neighbor,
     "score_based": score_based,
+    "control": control,
+    "teacher": teacher,
 }
+MODELS = {"score_based": "ddpm", "teacher": "teacher"}  # the model that a source asks for: the option that names it in a recipe
 
 
 def build(name: str, task: Task, *, progress: bool = True, **options: Any) -> GradientTarget:
     """A gradient target by name.
 
     Args:
-        name: ``"one_image"``, ``"class_mean"``, ``"nearest_neighbor"`` or ``"score_based"``.
+        name: ``"one_image"``, ``"class_mean"``, ``"nearest_neighbor"``, ``"score_based"``, ``"control"`` or ``"teacher"``.
         task: the data.
         progress: show a bar where it takes long, which is with ``"score_based"`` only.
-        options: of the function of that name, with ``seed`` for its generator. The ``ddpm`` of ``"score_based"`` is a model;
-            :func:`pagkit.diffusion.find` gets one by a recipe's name, and :func:`pagkit.experiment.target` does all that a recipe asks for.
+        options: of the function of that name, with ``seed`` for its generator. The ``ddpm`` of ``"score_based"`` is a diffusion model,
+            the ``teacher`` of ``"teacher"`` a classifier; :func:`pagkit.experiment.target` finds both by a recipe's name.
 
     Raises:
-        ValueError: unknown name or option, a ``ddpm`` that is a name, and those of the function of that name.
+        ValueError: unknown name or option, a name in place of a model, and those of the function of that name.
     """
     known = keys.one_of("gradient target", name, keys.TARGETS)
-    model = options.pop("ddpm", None) if name == "score_based" else None
+    asks = MODELS.get(name)
+    model = options.pop(asks, None) if asks else None
     if isinstance(model, (str, Path)):
-        raise ValueError(f"ddpm is {str(model)!r}; expected a diffusion model, such as pagkit.diffusion.find({str(model)!r}, task)")
-    keys.check(f"gradient target {name!r}", {**options, **({} if model is None else {"ddpm": ""})}, known)
+        raise ValueError(f"{asks} is {str(model)!r}; expected a model, such as pagkit.experiment.target({name!r}, task, ...) finds")
+    keys.check(f"gradient target {name!r}", {**options, **({} if model is None else {asks: ""})}, known)
     if name == "score_based":
-        options |= {"ddpm": model, "progress": progress}
-    if "seed" in options:
+        options["progress"] = progress
+    if name != "teacher" and "seed" in options:
         options["generator"] = torch.Generator().manual_seed(options.pop("seed"))
-    return TARGETS[name](task, **options)
+    options.pop("seed", None)  # of the teacher's own training
+    return TARGETS[name](task, *([] if model is None else [model]), **options)

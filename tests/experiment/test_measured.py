@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from pagkit import cli, evaluation, experiment, results
-from pagkit.experiment import measured
+from pagkit.experiment import trained
 from pagkit.recipe import Recipe
 
 TOY = """
@@ -146,9 +146,9 @@ def test_the_batch_size_reaches_each_measurement(toy_recipe, tmp_path, capsys, m
 def test_a_surrogate_may_be_aligned_with_a_diffusion_model(toy, monkeypatch) -> None:
     """It is trained as its own run would train it, with the directions that its recipe names."""
     asked = []
-    monkeypatch.setattr(measured, "target", lambda name, *a, **how: asked.append(name))
-    monkeypatch.setattr(measured.training, "fit", lambda *a, target, **how: asked.append(target))
-    measured.trained("three-modes-pag-nn", toy, 1, measured.torch.device("cpu"), False)
+    monkeypatch.setattr(trained, "target", lambda name, *a, **how: asked.append(name))
+    monkeypatch.setattr(trained.training, "fit", lambda *a, target, **how: asked.append(target))
+    trained.trained("three-modes-pag-nn", toy, 1, "cpu", False)
     assert asked == ["nearest_neighbor", None]
 
 

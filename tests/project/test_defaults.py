@@ -65,9 +65,16 @@ MADE: dict[str, Callable[[], Any]] = {
         make(digits())(THREE, digits().train.x[:3], targets.sample_classes(3, 10, 2, torch.Generator().manual_seed(0)))
         for make in (targets.one_image, targets.class_mean, targets.nearest_neighbor)
     ],
-    "loss": lambda: pag_loss(
-        models.build("cnn", digits()), digits().train.x, digits().train.y, digits().train.x[:, None], digits().train.y[:, None], weight=1.0
-    ).total,
+    "loss": lambda: (
+        pag_loss(
+            models.build("cnn", digits()),
+            digits().train.x,
+            digits().train.y,
+            digits().train.x[:, None],
+            digits().train.y[:, None],
+            weight=1.0,
+        ).total
+    ),
     "radius": lambda: exact.radius(models.build("mlp", toy := data.load("three-modes", train_per_class=6)), toy.test.x),
     "boundary": lambda: exact.boundary(models.build("mlp", data.load("three-modes", train_per_class=6)), (-10.0, 10.0, -10.0, 10.0)),
     "exact scores": lambda: exact.score(toy := data.load("three-modes", train_per_class=6), toy.test.x, 300, 1),

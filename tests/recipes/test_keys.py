@@ -29,7 +29,7 @@ def options(*functions: Callable[..., Any]) -> dict[str, Any]:
 
 CASES = [
     *((f"model {name}", keys.MODELS[name], build, set()) for name, build in models.BUILDERS.items()),
-    *((f"target {name}", keys.TARGETS[name], make, {"seed", "ddpm"}) for name, make in targets.TARGETS.items()),
+    *((f"target {name}", keys.TARGETS[name], make, {"seed", "ddpm", "teacher"}) for name, make in targets.TARGETS.items()),
     ("pgd", keys.ATTACKS["pgd"], (attacks.pgd, evaluation.robust_accuracy), {"offsets"}),
     ("autoattack", keys.ATTACKS["autoattack"], perturb, set()),
     ("checklist", keys.CHECKLIST, evaluation.checklist, {"norm", "eps", "examples"}),

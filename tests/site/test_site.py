@@ -91,8 +91,7 @@ def findings(tab: playwright.Page, options: dict) -> list[str]:
         f"{rule['id']}: {node['html'][:200]}: {node['failureSummary']}"
         for rule in result["violations"]
         for node in rule["nodes"]
-        if rule["impact"] in ("serious", "critical")
-        and not any(rule["id"] == name and part in node["html"] for name, part in EXCEPTIONS)
+        if rule["impact"] in ("serious", "critical") and not any(rule["id"] == name and part in node["html"] for name, part in EXCEPTIONS)
     ]
 
 

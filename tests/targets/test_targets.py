@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from pagkit import targets
+from pagkit import models, targets
 from pagkit.data import Task
 from pagkit.diffusion import DDPM
 from pagkit.exact import ToyDiffusion
-from pagkit.losses import cosine
+from pagkit.losses import cosine, input_gradients
+from pagkit.recipes.keys import CHANGES
 from pagkit.targets import heuristics, scores
 from tests.helpers import make_task
 
@@ -189,3 +190,57 @@ def test_directions_in_a_file_are_the_same_and_made_once(tmp_path: Path, digits)
     path.write_bytes(b"cut")
     with pytest.raises(ValueError, match="has 3 bytes; expected 25600; delete it"):
         targets.score_based(task, ddpm, t=200, folder=tmp_path, progress=False)(*asked)
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_controls_against_their_definitions(change: str, few: Task) -> None:
+    rows, classes = torch.arange(30), torch.tensor([[3, 9]] * 30)
+    x, source = few.train.x[:30], targets.nearest_neighbor(few)
+    found = targets.control(few, change=change)(rows, x, classes)
+    assert found.shape == (30, 2, *few.shape) and torch.equal(found, targets.build("control", few, change=change)(rows, x, classes))
+    own = source(rows, x, classes)
+    if change == "wrong_class":
+        assert torch.equal(found, source(rows, x, torch.tensor([[4, 0]] * 30)))
+    elif change == "other_example":
+        every = source(torch.arange(80), few.train.x, torch.tensor([[3, 9]] * 80))
+        same = (found[:, None] == every[None]).flatten(2).all(2)
+        assert same.any(1).all() and not same.diagonal().any(), "another example's directions, and nobody's own"
+    elif change == "random_image":
+        reached = found + x[:, None]
+        for column, label in enumerate((3, 9)):
+            pool = few.train.x[few.train.y == label]
+            assert torch.cdist(reached[:, column].flatten(1), pool.flatten(1)).amin(1).max() < 1e-5
+    elif change == "smooth_field":
+        assert (found == found[:1]).all() and cosine(found[:1, :1], found[:1, 1:]).abs() < 0.9
+    elif change == "blurred":
+        inside = torch.stack([own[..., 1 + i : 7 + i, 1 + j : 7 + j] for i in (-1, 0, 1) for j in (-1, 0, 1)]).mean(0)
+        assert torch.allclose(found[..., 1:7, 1:7], inside, atol=1e-6)
+    else:
+        assert torch.allclose(found + targets.control(few, change="blurred")(rows, x, classes), own, atol=1e-6)
+
+
+def test_a_teacher_gives_the_gradients_of_its_log_odds_and_is_left_as_it_was(few: Task) -> None:
+    model = models.build("cnn", few, seed=3).train()
+    classes = torch.tensor([[0, 7]] * 5)
+    with torch.no_grad():
+        found = targets.teacher(few, model)(torch.arange(5), few.train.x[:5], classes)
+    expected, _ = input_gradients(model, few.train.x[:5], classes)
+    assert torch.allclose(found, expected, atol=1e-6) and not found.requires_grad
+    assert model.training and all(p.requires_grad and p.grad is None for p in model.parameters())
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda few, toy: targets.control(few, change="sharp"), "change is 'sharp'; expected one of wrong_class, other_example"),
+        (lambda few, toy: targets.control(toy, change="blurred"), r"change 'blurred' of inputs with shape \(2,\); expected images"),
+        (
+            lambda few, toy: targets.control(few, change="random_image")(torch.tensor([-1]), few.test.x[:1], torch.tensor([[1]])),
+            "change 'random_image' at an input that is not in the training split",
+        ),
+        (lambda few, toy: targets.build("teacher", few, teacher="digits-standard"), "teacher is 'digits-standard'; expected a model"),
+    ],
+)
+def test_controls_refuse(call, message: str, few: Task, toy: Task) -> None:
+    with pytest.raises(ValueError, match=message):
+        call(few, toy)

@@ -1,0 +1,76 @@
+"""A classifier at its clean examples, without any attack: its margin, its slope, and where its gradient lies."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+import torch
+from torch import Tensor, nn
+
+from ..data import Task
+from ..models import batches, differentiable, logits_of
+
+
+@dataclass(frozen=True)
+class Portrait:
+    """Medians over the examples that the model reads right.
+
+    Attributes:
+        margin: logit of the label minus that of the likeliest other class.
+        slope: L2 length of the gradient of that margin in the input.
+        radius: the L2 distance at which a model linear around x would give up: the least margin over slope among the other classes.
+        on_data: share of the squared length of the margin's gradient in the span of the leading principal directions of the
+            training inputs, in [0, 1].
+    """
+
+    margin: float
+    slope: float
+    radius: float
+    on_data: float
+
+    def figures(self) -> dict[str, float]:
+        """The four by name, for a file."""
+        return asdict(self)
+
+
+def portrait(model: nn.Module, task: Task, *, directions: int = 20, batch_size: int | None = None) -> Portrait:
+    """Margin, slope, linear radius and place of the gradient on the test examples (Hein & Andriushchenko, 2017, for the radius).
+
+    Args:
+        model: gives logits (N, C); eval mode, left as found.
+        task: its training inputs give the principal directions.
+        directions: how many of them count as the data.
+        batch_size: rows at a time, see :func:`pagkit.models.batching.batches`.
+
+    Raises:
+        ValueError: fewer directions than 1 or more than an input has entries; no test example read right; what
+            :func:`pagkit.models.logits_of` refuses.
+    """
+    size = task.train.x[:1].numel()
+    if not 1 <= directions <= size:
+        raise ValueError(f"directions is {directions}; expected 1 to {size}, the entries of an input")
+    flat = task.train.x.flatten(1)
+    basis = torch.linalg.svd(flat - flat.mean(0), full_matrices=False).Vh[:directions]
+    with differentiable(model):
+        parts = [_rows(model, x, y, basis.to(x)) for _, x, y in batches(model, task.test, batch_size)]
+    found = torch.cat(parts)
+    if len(found) == 0:
+        raise ValueError(f"the model reads none of the {len(task.test)} test examples of {task.name}; expected at least one")
+    return Portrait(*found.median(0).values.tolist())
+
+
+def _rows(model: nn.Module, x: Tensor, y: Tensor, basis: Tensor) -> Tensor:
+    """Margin, slope, radius and share of each row that is read right, (rows, 4)."""
+    x = x.detach().clone().requires_grad_()
+    logits = logits_of(model, x)
+    right = logits.argmax(1) == y
+    gaps = logits.gather(1, y[:, None]) - logits  # (N, C), 0 for the label
+    each = [torch.autograd.grad(gap.sum(), x, retain_graph=True)[0].flatten(1) for gap in gaps.unbind(1)]
+    slopes = torch.stack([g.norm(dim=1) for g in each], dim=1)
+    others = torch.ones_like(gaps, dtype=torch.bool).scatter(1, y[:, None], False)
+    margin, rival = gaps.where(others, torch.inf).min(1)
+    gradient = torch.stack(each, dim=1)[torch.arange(len(x)), rival]
+    radius = (gaps / slopes.clamp_min(torch.finfo(slopes.dtype).tiny)).where(others, torch.inf).amin(1)
+    slope = gradient.norm(dim=1)
+    share = (gradient @ basis.T).square().sum(1) / slope.square().clamp_min(torch.finfo(slope.dtype).tiny)
+    return torch.stack([margin, slope, radius, share], dim=1)[right].detach()

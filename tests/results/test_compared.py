@@ -1,0 +1,55 @@
+"""Recipes compared over seeds."""
+
+from __future__ import annotations
+
+import pytest
+
+from pagkit import results
+from pagkit.evaluation import Score, t_interval
+from pagkit.results import Result
+
+
+def run(recipe: str, seed: int, correct: int) -> Result:
+    origin = {"data": "", "hardware": "", "threads": 1, "train_seconds": 1.0, "evaluate_seconds": 1.0, "versions": {}, "commit": ""}
+    return Result(recipe, "digits", seed, {"clean": Score(correct, 500)}, origin)
+
+
+RUNS = [run("a", 1, 400), run("a", 2, 410), run("a", 3, 405), run("b", 3, 425), run("b", 1, 420), run("b", 2, 420), run("b", 4, 500)]
+
+
+def test_means_and_paired_differences() -> None:
+    found = results.mean(RUNS, "a", "clean")
+    assert (found.mean, found.seeds) == (pytest.approx(81), (1, 2, 3))
+    half = 4.302653 * 1 / 3**0.5  # t with two degrees of freedom, standard deviation of one point
+    assert (found.low, found.high) == (pytest.approx(81 - half, abs=1e-5), pytest.approx(81 + half, abs=1e-5))
+    gap = results.difference(RUNS, "a", "b", "clean")  # 4, 2, 4 points; seed 4 has no partner
+    assert gap.mean == pytest.approx(10 / 3) and gap.seeds == (1, 2, 3) and gap.sign == 1
+    assert f"{gap:+}" == "+3.3 [+0.5, +6.2]" and str(gap) == f"{gap:+}"
+    assert str(gap) != str(results.mean(RUNS, "a", "clean"))
+    assert results.difference(RUNS, "b", "a", "clean").sign == -1 and results.difference(RUNS, "a", "a", "clean").sign == 0
+
+
+def test_what_is_refused() -> None:
+    with pytest.raises(ValueError, match="no result of recipe 'c' with 'clean'; expected at least one"):
+        results.percents(RUNS, "c", "clean")
+    with pytest.raises(ValueError, match="recipe 'a' has two runs of one seed"):
+        results.percents([*RUNS, run("a", 1, 3)], "a", "clean")
+    with pytest.raises(ValueError, match=r"1 value\(s\); expected at least 2"):
+        results.mean(RUNS[:1], "a", "clean")
+    with pytest.raises(ValueError, match="format '.2f' of an Estimate"):
+        format(results.mean(RUNS, "a", "clean"), ".2f")
+    with pytest.raises(ValueError, match="expected at least 2"):
+        t_interval([1.0])
+
+
+def test_a_number_says_where_it_comes_from() -> None:
+    gap = results.difference(RUNS, "a", "b", "clean")
+    assert gap.files == tuple(f"{name}/seed-{seed}.json" for name in ("b", "a") for seed in (1, 2, 3))
+    page = results.Table("caption", ("what", "points"), (("b over a", gap),))._repr_html_()
+    assert (
+        'tabindex="0">+3.3 [+0.5, +6.2]<span class="origin-told" role="tooltip">b minus a, clean, in points: 500 test examples a seed.'
+        in page
+    )
+    assert 'href="results/b/seed-1.json"' in page and "Mean of seeds 1, 2, 3" in page
+    assert str(results.Table("caption", ("what", "points"), (("b over a", gap),))).splitlines()[-1] == "b over a  +3.3 [+0.5, +6.2]"
+    assert "&lt;b&gt;" in results.Estimate(1.0, 0.0, 2.0, (1, 2), told="<b>")._repr_html_()

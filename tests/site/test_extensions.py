@@ -1,0 +1,64 @@
+"""The book's own Sphinx extensions, each against what its first line says."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from docutils import nodes
+
+from tests.helpers import BOOK
+
+sys.path.insert(0, str(BOOK / "_ext"))
+import light_pages  # noqa: E402
+import numbered_equations  # noqa: E402
+import public_address  # noqa: E402
+
+
+def test_an_equation_carries_the_number_of_its_chapter() -> None:
+    for page, expected in (("book/10-digits", "10.2"), ("book/03-pgd", "3.2"), ("book/notation", 2)):
+        known: dict[str, tuple[str, object]] = {"eq-one": (page, 2)}
+        env = SimpleNamespace(docname=page, get_domain=lambda name, known=known: SimpleNamespace(data={"objects": known}))
+        doctree = nodes.container("", nodes.math_block("", "", number=2, label="eq-one"), nodes.math_block("", "", number=None))
+        numbered_equations.number(SimpleNamespace(env=env), doctree)
+        assert doctree[0]["number"] == expected and known["eq-one"] == (page, expected) and doctree[1]["number"] is None
+
+
+def test_icons_in_use_stay_and_others_go(tmp_path: Path) -> None:
+    moon, glass, xbox = (f'[512,512,[{aliases}],"f002","M1 2"]' for aliases in ("", '"search"', ""))
+    script = f'a={{moon:{moon},"magnifying-glass":{glass},xbox:{xbox}}};b()'
+    assert light_pages.few(script, {"moon", "search"}) == script.replace(f",xbox:{xbox}", "")
+    (tmp_path / "_static" / "scripts").mkdir(parents=True)
+    (tmp_path / "page.html").write_text('<i class="fa-solid fa-moon"></i>')
+    (tmp_path / "_static" / "scripts" / "theme.js").write_text('"fa-bars"')
+    (tmp_path / light_pages.ICONS).write_text('"fa-xbox"')
+    assert light_pages.used(tmp_path) == {"solid", "moon", "bars"}
+
+
+def config(**addresses: str) -> SimpleNamespace:
+    return SimpleNamespace(**{"public_repository": "", "public_site": "", "html_baseurl": "", "html_theme_options": {}, **addresses})
+
+
+def test_without_an_address_there_are_no_buttons_and_no_card() -> None:
+    bare = config()
+    public_address.buttons(None, bare)
+    assert bare.html_theme_options == {} and bare.html_baseurl == ""
+    context: dict[str, str] = {"title": "Chapter"}
+    public_address.card(SimpleNamespace(config=bare), "book/10-digits", "page.html", context, nodes.container())
+    assert context == {"title": "Chapter"}
+
+
+def test_an_address_brings_them() -> None:
+    told = config(public_repository="https://github.com/owner/name/", public_site="https://owner.github.io/name")
+    public_address.buttons(None, told)
+    assert told.html_theme_options["repository_url"] == "https://github.com/owner/name"
+    assert {"binderhub_url", "colab_url"} <= set(told.html_theme_options["launch_buttons"])
+    context: dict[str, str] = {"title": 'A "title"'}
+    doctree = nodes.container("", nodes.paragraph(text="What it is about."))
+    public_address.card(SimpleNamespace(config=told), "book/10-digits", "page.html", context, doctree)
+    assert 'property="og:url" content="https://owner.github.io/name/book/10-digits.html"' in context["metatags"]
+    assert "&quot;title&quot;" in context["metatags"] and "What it is about." in context["metatags"]
+    with pytest.raises(ValueError, match="public_site is 'owner.github.io'; expected an address such as"):
+        public_address.buttons(None, config(public_site="owner.github.io"))
