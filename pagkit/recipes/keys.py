@@ -198,6 +198,7 @@ ATTACKS = {
         "queries": Key("int", "that Square makes for each example", 5000, at_least=1),
         "seed": SEED,
     },
+    "apgd": {"seed": SEED},
     "square": {"queries": Key("int", "for each example", 5000, at_least=1), "seed": SEED},
     "exact": {},
 }
