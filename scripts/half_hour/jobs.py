@@ -179,7 +179,7 @@ def looks(job: Job, work: Work, deadline: float) -> str:
                     sums[source] += losses.cosine(gradients, target(index, part.x, classes)).sum().item()
                 own = gradients[torch.arange(len(rows)), part.y].flatten(1).norm(dim=1)
                 miss = 1 - logits.detach().softmax(1).gather(1, part.y[:, None])[:, 0]  # grad CE = -(1 - p_y) grad log-odds
-                lengths += (miss * own).tolist()
+                lengths += (miss * own).cpu().tolist()
         count = len(work.photographs) * len(work.task.classes)
         work.result(name, alignment={source: total / count for source, total in sums.items()})
         work.state.slopes[name] = round(median(lengths), 5)

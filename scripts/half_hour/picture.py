@@ -34,7 +34,7 @@ def draw(job: Job, work: Work, deadline: float) -> str:
     figure, axes = plt.subplots(2 * len(x), 1 + len(names), figsize=(INCHES * (1 + len(names)), 2 * INCHES * len(x)), squeeze=False)
     for axis in axes.flat:
         axis.axis("off")
-    for row, (own, other) in enumerate(zip(y.tolist(), wanted.tolist(), strict=True)):
+    for row, (own, other) in enumerate(zip(y.cpu().tolist(), wanted.cpu().tolist(), strict=True)):
         plots.show(axes[2 * row, 0], x[row], bounds=work.task.bounds)
         axes[2 * row + 1, 0].text(0.5, 0.5, f"{work.task.classes[own]}\nto {work.task.classes[other]}", ha="center", va="center")
     threat = attacks.Threat("l2", EPS, work.task.bounds)

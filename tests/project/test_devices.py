@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 import torch
+from diffusers import DDPMScheduler, UNet2DModel  # noqa: F401, here, since their modules need the real torch.Generator
 from safetensors.torch import load_file
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode, return_and_correct_aliasing
