@@ -30,7 +30,7 @@ NEEDS = (
 
 def main(arguments: list[str] | None = None) -> int:
     """Returns 0: done; 1: a job failed, the others were done; 2: the call was wrong, or there is no GPU."""
-    args = _parser().parse_args(arguments)
+    args = _parser().parse_intermixed_args(arguments)
     if args.what != "join" and not args.dry_run:
         import torch
 
@@ -103,7 +103,7 @@ def _unpacked(wheels: Path | None, out: Path) -> list[str]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser("gpu_half_hour", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", nargs="?", default="all", choices=(*STAGES, "all", "join"), help="a stage (default: all)")
     parser.add_argument("folders", nargs="*", type=Path, help="for join: what stages brought home, the last one last")
     parser.add_argument("--data", type=Path, help="the photographs")

@@ -36,7 +36,7 @@ def attack(job: Job, work: Work, deadline: float) -> str:
         if metric.startswith("autoattack"):
             raise LeftOut(why)
         metric = metric.replace("apgd", "pgd", 1)
-        options = {**INSTEAD, **({"steps": work.scale.steps, "restarts": 1} if work.rehearsal else {})}
+        options = {**INSTEAD, **({"steps": work.scale.steps, "restarts": 1, "likeliest": 1} if work.rehearsal else {})}
     elif work.rehearsal and metric.startswith("autoattack"):
         options = {"queries": 5}
     model, photographs = work.network(job.of), work.photographs

@@ -235,6 +235,8 @@ def why_not(job: Job, work: Work, room: float) -> str:
     needs = [*job.needs, *([job.of] if job.of else []), *(["times"] if job.does != "times" else [])]
     if missing := [name for name in needs if name not in work.state.done]:
         return f"needs {missing[0]}"
+    if job.does in ("looks", "picture") and not work.trained():
+        return "needs a network"
     if (needed := _cost(job, work)) > room:
         return f"needs {needed:.0f} s, and {max(0, room):.0f} s are left for it"
     return ""

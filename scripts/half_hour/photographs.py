@@ -64,15 +64,15 @@ def _packed(path: Path) -> Task:
 
 
 def toy(seed: int = 0) -> Task:
-    """Ten classes of noise around a colour each, 8 x 8 pixels, 12 and 3 a class: what a rehearsal runs on."""
+    """Four classes of noise around a colour each, 8 x 8 pixels, 30 and 3 of each: what a rehearsal runs on."""
     generator = torch.Generator().manual_seed(seed)
-    colours = torch.rand(10, 3, 1, 1, generator=generator)
+    colours = torch.rand(4, 3, 1, 1, generator=generator)
 
     def draw(per_class: int) -> Split:
-        y = torch.arange(10).repeat_interleave(per_class)
+        y = torch.arange(4).repeat_interleave(per_class)
         return Split((colours[y] + 0.2 * torch.randn(len(y), 3, 8, 8, generator=generator)).clamp(0, 1), y)
 
-    return Task("folder:toy", tuple(map(str, range(10))), (0.0, 1.0), draw(12), draw(3))
+    return Task("folder:toy", tuple(map(str, range(4))), (0.0, 1.0), draw(30), draw(3))
 
 
 def few(split: Split, count: int, seed: int = 0) -> Split:

@@ -70,7 +70,7 @@ class Scale:
 
 
 TOY = Scale(
-    most=2, batch=20, photographs=10, chunk=10, timed=2, rows=40, shown=2, steps=3,
+    most=2, batch=20, photographs=8, chunk=8, timed=2, rows=40, shown=2, steps=3,
     changes={"model": "resnet-small", "model_options": {"widths": [8, 8]}, "batch_size": 20, "crop": 1},
     ddpm={"model_options": {"widths": [8, 8], "ema": 0.9}, "epochs": 1, "batch_size": 20},
 )  # fmt: skip
