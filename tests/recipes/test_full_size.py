@@ -132,7 +132,7 @@ def test_an_evening_compares_alike() -> None:
 
 @pytest.mark.parametrize("name", ["cifar10-rn18-pag-nn", "cifar10-rn18-pag-adversarial", "cifar10-vit-pag-sbg", *EVENING])
 def test_one_step(name: str) -> None:
-    recipe = Recipe.load(name, epochs=1, batch_size=20, ramp=[0.0, 0.0], steps=2)
+    recipe = Recipe.load(name, epochs=1, batch_size=20, ramp=[0.0, 0.0], steps=2, schedule="constant")
     task = noise(recipe.task)
     task = replace(task, train=Split(task.train.x[..., ::2, ::2], task.train.y))  # a quarter of the work
     small = {"dim": 24, "depth": 1, "heads": 2} if recipe.model == "vit" else {}
