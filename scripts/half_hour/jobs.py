@@ -94,8 +94,13 @@ class Work:
         result = results.load(path)
         if changes:
             result = replace(result, **changes)
-            results.save(path, result)
+            self.keep(name, result)
         return result
+
+    def keep(self, name: str, result: Result) -> None:
+        """Write the result of a network; ``unfinished`` is what its recipe asks for beyond that."""
+        left = [metric for metric in Recipe.load(result.recipe).metrics if metric not in result.metrics]
+        results.save(self.out / name / RESULT, replace(result, provenance={**result.provenance, "unfinished": left}))
 
     def origin(self, seconds: float, cpu_seconds: float, notes: list[str]) -> dict[str, Any]:
         made = results.provenance(self.task, train_seconds=seconds, train_cpu_seconds=cpu_seconds, evaluate_seconds=0.0)
@@ -158,7 +163,7 @@ def _train(job: Job, work: Work, deadline: float, recipe: Recipe) -> str:
         work.state.done.pop(later, None)
     work.state.home.pop(job.name, None)
     clean = evaluation.accuracy(work.laid_out(model), work.task.test)
-    results.save(folder / RESULT, Result(recipe.name, work.task.name, recipe.seed, {"clean": clean}, origin))
+    work.keep(job.name, Result(recipe.name, work.task.name, recipe.seed, {"clean": clean}, origin))
     return f"{len(history.total)} of {recipe.epochs} epochs in {history.seconds:.0f} s, clean {clean}"
 
 

@@ -20,7 +20,7 @@ import pytest
 import torch
 from PIL import Image
 
-from pagkit import data, evaluation, models, results
+from pagkit import data, evaluation, models, results, training
 from pagkit.data import Task
 from pagkit.evaluation import Score
 from tests.helpers import ROOT
@@ -321,6 +321,8 @@ def test_all_stages_are_rehearsed_at_toy_size(tmp_path: Path, capsys) -> None:
         assert set(result.alignment) == {"one_image", "class_mean", "nearest_neighbor", "score_based"}
         assert result.task == "folder:few" and "a rehearsal at toy size: its numbers mean nothing" in result.provenance["notes"]
         assert known.slopes[name] > 0
+        asked_for = training.Recipe.load(result.recipe).metrics
+        assert set(result.provenance["unfinished"]) == set(asked_for) - set(result.metrics)
     with zipfile.ZipFile(out / "back" / "results.zip") as archive:
         inside = set(archive.namelist())
         assert {"half-hour.json", "log.txt", "ddpm/result.json", "slope/result.json"} <= inside
