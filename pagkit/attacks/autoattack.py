@@ -28,6 +28,7 @@ from ..models import batches, differentiable, logits_of, ordinary
 from . import checks
 from .threat import Threat
 
+PARTS = {"autoattack": None, "apgd": ["apgd-ce", "apgd-t"], "square": ["square"]}  # which attacks a metric of each name runs; None: all
 LEAST_CLASSES = {"apgd-ce": 2, "apgd-dlr": 3, "apgd-t": 4, "fab": 2, "fab-t": 2, "square": 2}
 
 

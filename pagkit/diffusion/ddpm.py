@@ -93,7 +93,14 @@ def build(recipe: Recipe, task: Task) -> DDPM:
 
 @plain_defaults()
 def train(
-    ddpm: DDPM, task: Task, recipe: Recipe, *, tell: Callable[[str], None] | None = None, progress: bool = True, **keep: Any
+    ddpm: DDPM,
+    task: Task,
+    recipe: Recipe,
+    *,
+    tell: Callable[[str], None] | None = None,
+    stop: Callable[[], bool] | None = None,
+    progress: bool = True,
+    **keep: Any,
 ) -> History:
     """Train what :func:`build` made, in place: the work behind :meth:`DDPM.fit`, with the recipe's settings.
 
@@ -128,4 +135,4 @@ def train(
     )
     if recipe.compile:
         ddpm.unet.compile(dynamic=False)  # it stays so, which its weights do not show
-    return loop.run(len(z), draw, loss, tell=tell, progress=progress)
+    return loop.run(len(z), draw, loss, tell=tell, stop=stop, progress=progress)

@@ -20,16 +20,18 @@ import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import torch
-from diffusers import DDPMScheduler, UNet2DModel
 from torch import Tensor
 from torch.nn import functional as F
 
 from ..data.defaults import plain_defaults
 from ..exact import BETAS, STEPS, alpha_bar
 from ..models import load_weights, save_weights
+
+if TYPE_CHECKING:
+    from diffusers import UNet2DModel
 
 GROUPS = 8  # of the group normalisation: widths are multiples of it
 
@@ -64,6 +66,8 @@ class Denoiser:
         self.shape, self.classes, self.bounds, self.widths = tuple(shape), classes, tuple(bounds), tuple(widths)
         self.patch = patch
         plain = len(widths) - 1
+        from diffusers import UNet2DModel  # here, because it takes a second to import
+
         self.unet = UNet2DModel(
             in_channels=shape[0] * patch**2,
             out_channels=shape[0] * patch**2,
@@ -158,6 +162,8 @@ class Denoiser:
         generator = generator or torch.Generator().manual_seed(0)
         anyone = self._labels(None, count)
         wanted = None if isinstance(labels, int) else self._labels(labels, count)
+        from diffusers import DDPMScheduler
+
         scheduler = DDPMScheduler(STEPS, trained_betas=BETAS.tolist(), timestep_spacing="trailing")
         scheduler.set_timesteps(steps)
         x = torch.randn(count, *self.shape, generator=generator, device=generator.device).to(self.unet.device)

@@ -7,9 +7,7 @@ import json
 import os
 from pathlib import Path
 
-import diffusers
 import torch
-from diffusers import DDPMScheduler, UNet2DModel
 
 from ..data import Task
 from ..exact import BETAS, STEPS
@@ -39,6 +37,8 @@ def find(source: str | Path, task: Task, *, device: torch.device | str = "cpu", 
         return DDPM.load(source).to(device)
     if Path(source).is_dir():
         return load_folder(source, task).to(device)
+    import diffusers  # here, because it takes a second
+
     recipe = Recipe.load(source)
     settings = [recipe.epochs, recipe.batch_size, recipe.lr, recipe.flip, recipe.seed, recipe.model_options]
     settings += [recipe.accumulate, recipe.precision]  # these round otherwise
@@ -71,6 +71,8 @@ def load_folder(folder: str | Path, task: Task) -> DDPM:
         FileNotFoundError: no U-Net there.
         ValueError: one that does not fit, or files that cannot be read.
     """
+    from diffusers import DDPMScheduler, UNet2DModel
+
     folder = Path(folder)
     place = folder / "unet" if (folder / "unet").is_dir() else folder
     if not (place / "config.json").is_file():

@@ -10,6 +10,7 @@ from torch import nn
 
 from .. import losses
 from ..attacks import NORMS, Threat
+from ..attacks.autoattack import PARTS
 from ..data import Task
 from ..data.rows import finite
 from ..models import batches, differentiable, refuse_broken
@@ -59,7 +60,8 @@ def alignment(
 def measure(model: nn.Module, task: Task, metric: str, *, progress: bool = True, batch_size: int | None = None, **options: Any) -> Score:
     """A metric by name on the test split: ``"clean"``, or attack-norm-eps such as ``"pgd-l2-0.5"`` or ``"exact-l2-15"``.
 
-    The attacks are pgd, autoattack, square (AutoAttack's black-box attack alone) and exact.
+    The attacks are pgd, autoattack, apgd (AutoAttack's two attacks by projected gradients alone, for where the other two take too long),
+    square (its black-box attack alone) and exact.
 
     Args:
         options: of the attack. ``target="next"`` sends class c to class c + 1, the last one to 0.
@@ -75,8 +77,8 @@ def measure(model: nn.Module, task: Task, metric: str, *, progress: bool = True,
     if attack == "exact":
         return exact_accuracy(model, task.test, eps, batch_size=batch_size)
     options |= {"progress": progress, "batch_size": batch_size}
-    if attack in ("autoattack", "square"):
-        options |= {"attacks": ["square"]} if attack == "square" else {}
+    if attack in PARTS:
+        options |= {} if PARTS[attack] is None else {"attacks": PARTS[attack]}
         return autoattack(model, task.test, Threat(norm, eps, task.bounds), **options)
     if options.get("target") == "next":
         options["target"] = (task.test.y + 1) % len(task.classes)

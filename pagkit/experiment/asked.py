@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from .. import attacks, data, diffusion, evaluation, models
-from ..attacks.autoattack import package
+from ..attacks.autoattack import PARTS, package
 from ..data import Task
 from ..diffusion import DDPM
 from ..recipe import Recipe
@@ -43,7 +43,7 @@ def check(recipe: Recipe) -> None:
     """Refuse now, not after training, what the recipe asks for and is not here: other recipes, files, norms, AutoAttack."""
     for metric in recipe.metrics:
         attack, *_ = evaluation.parse_metric(metric)
-        if attack in ("autoattack", "square"):
+        if attack in PARTS:
             package()  # is it installed?
     if recipe.checklist:
         attacks.Threat(recipe.checklist["norm"], recipe.checklist["eps"])

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from .. import attacks, diffusion, evaluation, targets
-from ..attacks.autoattack import plan
+from ..attacks.autoattack import PARTS, plan
 from ..data import Split, Task
 from ..diffusion import DDPM
 from ..evaluation.metrics import measure
@@ -64,11 +64,11 @@ def _training(recipe: Recipe, task: Task) -> None:
 
 
 def _metric(model: nn.Module, task: Task, metric: str, options: dict[str, Any]) -> None:
-    """Only the plan of AutoAttack and Square, for which two examples are minutes."""
+    """Only the plan of AutoAttack and its parts, for which two examples are minutes."""
     attack, norm, eps = evaluation.parse_metric(metric)
-    if attack in ("autoattack", "square"):
+    if attack in PARTS:
         attacks.Threat(norm, eps, task.bounds)
-        plan(["square"] if attack == "square" else options.get("attacks"), len(task.classes), task.shape)
+        plan(PARTS[attack] or options.get("attacks"), len(task.classes), task.shape)
         return
     small = {"steps": 1, "restarts": 1} if attack == "pgd" else {}
     measure(model, replace(task, test=_few(task)), metric, progress=False, **{**options, **small})

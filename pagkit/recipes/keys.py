@@ -205,6 +205,7 @@ ATTACKS = {
         "restarts": Key("int", "of the attacks by gradients", 1, at_least=1),
         "seed": SEED,
     },
+    "apgd": {"seed": SEED},
     "square": {"queries": Key("int", "for each example", 5000, at_least=1), "seed": SEED},
     "exact": {},
 }

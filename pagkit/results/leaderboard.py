@@ -24,7 +24,7 @@ CELL = (
     "A cell: median over the seeds in %; [95 % interval: which test examples, given the model]; lowest to highest seed; "
     "how many seeds, where not all were measured so."
 )
-STRENGTH = ("exact", "autoattack", "pgd", "square")  # the strongest first
+STRENGTH = ("exact", "autoattack", "apgd", "pgd", "square")  # the strongest first
 
 
 def heading(task: str) -> str:

@@ -5,6 +5,8 @@ Each direction is ``r - x`` with a representative r of class c: one image, the c
 
 from __future__ import annotations
 
+import functools
+
 import torch
 from torch import Tensor
 
@@ -46,7 +48,7 @@ def nearest_neighbor(task: Task, *, per_class: int | None = None) -> GradientTar
     """``r - x`` with r the training example of class c nearest to x in L2, x itself excluded.
 
     Args:
-        task: its training split supplies the neighbours; their indices (N, C) are found once, in chunks.
+        task: its training split supplies the neighbours; their indices (N, C) are found together, in chunks, when the first is asked for.
         per_class: look only among the first ``per_class`` examples of each class (default: among all).
 
     Raises:
@@ -59,12 +61,16 @@ def nearest_neighbor(task: Task, *, per_class: int | None = None) -> GradientTar
         if len(rows) < 2:
             raise ValueError(f"class {name!r} has {len(rows)} candidate; expected at least 2, since a point is not its own neighbour")
     pool = task.train.x
-    nearest = _nearest(torch.arange(len(pool)), pool, candidates, pool)
+
+    @functools.cache
+    def nearest() -> Tensor:
+        return _nearest(torch.arange(len(pool)), pool, candidates, pool)
 
     def directions(index: Tensor, x: Tensor, classes: Tensor) -> Tensor:
         index, found = index.cpu(), torch.empty(len(x), len(candidates), dtype=torch.int64)
         known = index >= 0
-        found[known] = nearest[index[known]]
+        if known.any():
+            found[known] = nearest()[index[known]]
         if not known.all():
             found[~known] = _nearest(index[~known], x[(~known).to(x.device)].to(pool), candidates, pool)
         return pool[found.gather(1, classes.cpu())].to(x) - x[:, None]

@@ -32,6 +32,7 @@ def fit(
     checkpoint_seconds: float = 120.0,
     log: bool = False,
     tell: Callable[[str], None] | None = None,
+    stop: Callable[[], bool] | None = None,
     progress: bool = True,
 ) -> History:
     """Train ``model`` in place on ``task.train``, on the device its parameters are on.
@@ -49,6 +50,8 @@ def fit(
         checkpoint_seconds: within an epoch a checkpoint is written once the last one is this old; 0: after each step.
         log: write the parts of the loss, learning rate and weight to ``run_dir``/tensorboard, for TensorBoard.
         tell: called with a line about each epoch, such as ``print``.
+        stop: asked after each step; once it says True the training ends there, with the weights that it has and a checkpoint to go on
+            from. The history then has whole epochs only. Of several processes all must be told the same.
         progress: show a bar, once training has taken two seconds.
 
     Returns:
@@ -77,7 +80,7 @@ def fit(
     if recipe.target is not None and target is None:
         target = targets.build(str(recipe.target), task, progress=progress, **recipe.target_options)
     draw, loss = _step(model, forward, task, recipe, target)
-    return loop.run(len(task.train), draw, loss, tell=tell, progress=progress)
+    return loop.run(len(task.train), draw, loss, tell=tell, stop=stop, progress=progress)
 
 
 def check(model: nn.Module, task: Task, recipe: Recipe) -> None:

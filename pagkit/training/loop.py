@@ -82,20 +82,29 @@ class Loop:
         processes.wait()  # before the first file is written, which would look like one to resume from
         self._save()
 
-    def run(self, examples: int, draw: Draw, loss: Loss, *, tell: Callable[[str], None] | None = None, progress: bool = True) -> History:
-        """Train to the end.
+    def run(
+        self,
+        examples: int,
+        draw: Draw,
+        loss: Loss,
+        *,
+        tell: Callable[[str], None] | None = None,
+        stop: Callable[[], bool] | None = None,
+        progress: bool = True,
+    ) -> History:
+        """Train to the end, or until it is to ``stop``.
 
         Args:
             examples: how many rows there are.
             draw: all that is random in a step over some rows, each tensor with one entry a row.
             loss: of the rows, or some of them, from what was drawn: a scalar, or a named tuple of scalars.
-            tell, progress: as in :func:`pagkit.training.fit`.
+            tell, stop, progress: as in :func:`pagkit.training.fit`.
 
         Raises:
             TrainingDiverged: a loss that is not finite; says at which step, and restores the last good epoch's weights.
         """
         model, recipe, state, history = self.model, self.recipe, self.state, self.state.history
-        batches = math.ceil(examples / recipe.batch_size)
+        batches, stopped = math.ceil(examples / recipe.batch_size), False
         started, cpu_started = time.perf_counter() - history.seconds, time.process_time() - history.cpu_seconds
         logged = self.writer(f"{self.run_dir}/tensorboard", purge_step=state.step // batches + 1) if self.writer else nullcontext()
         with mode(model, training=True), logged as writer:
@@ -119,8 +128,13 @@ class Loop:
                         state.average.update_parameters(model)
                     state.sums = state.sums + len(rows) * torch.stack(list(parts.values()))
                     history.seconds, history.cpu_seconds = time.perf_counter() - started, time.process_time() - cpu_started
-                    if state.step % batches and time.perf_counter() - self.saved >= self.checkpoint_seconds:
+                    stopped = stop is not None and stop()
+                    if state.step % batches and (stopped or time.perf_counter() - self.saved >= self.checkpoint_seconds):
                         self._save()
+                    if stopped:
+                        break
+                if state.step % batches:  # stopped within the epoch
+                    break
                 if not all(p.isfinite().all() for p in model.parameters()):
                     self._give_up("a weight became nan or infinite", epoch)
                 state.good = snapshot(model)
@@ -131,6 +145,8 @@ class Loop:
                 self._save()
                 self._report(epoch + 1, means, writer, tell)
                 bar.set_postfix(loss=f"{means['total']:.3f}")
+                if stopped:
+                    break
         state.optimizer.zero_grad(set_to_none=True)
         if state.average is not None:
             model.load_state_dict(state.average.module.state_dict())

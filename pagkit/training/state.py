@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -68,11 +69,13 @@ def warm_average(model: nn.Module, decay: float) -> AveragedModel:
     """A running average of the weights that starts short: in step n = 0, 1, ... its decay is ``min(decay, (1 + n) / (10 + n))``, and 0 in
     the first, so that little is left of the initial weights."""
 
-    def mix(average: Tensor, new: Tensor, steps: Tensor) -> Tensor:
-        n = int(steps) - 1
-        return average - (1 - (min(decay, (1 + n) / (10 + n)) if n else 0.0)) * (average - new)
+    def mix(average: Sequence[Tensor], new: Sequence[Tensor], steps: Tensor) -> None:
+        n = int(steps) - 1  # asked once for all of them: a GPU is waited for here
+        share = 1 - (min(decay, (1 + n) / (10 + n)) if n else 0.0)
+        apart = torch._foreach_mul(torch._foreach_sub(average, new), share)
+        torch._foreach_copy_(average, torch._foreach_sub(average, apart))
 
-    averaged = AveragedModel(model, avg_fn=mix, use_buffers=True)
+    averaged = AveragedModel(model, multi_avg_fn=mix, use_buffers=True)
     averaged.n_averaged += 1  # counts from one: at zero the weights would be copied, which is the same but for rounding
     return averaged
 

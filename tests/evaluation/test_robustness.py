@@ -119,7 +119,7 @@ def test_metric_names(digits_cnn, digits) -> None:
             parse_metric(bad)
 
 
-def test_autoattack_and_square_by_name(digits_cnn, digits) -> None:
+def test_autoattack_and_its_parts_by_name(digits_cnn, digits) -> None:
     pytest.importorskip("pyautoattack")
     small = type(digits)(digits.name, digits.classes, digits.bounds, digits.train, digits.test.first(6))
     threat, options = Threat("l2", 1.0), {"queries": 5, "progress": False}
@@ -127,6 +127,9 @@ def test_autoattack_and_square_by_name(digits_cnn, digits) -> None:
     square = measure(digits_cnn, small, "square-l2-1", **options)
     assert square == autoattack(digits_cnn, small.test, threat, attacks=["square"], **options)
     assert square.correct > measure(digits_cnn, small, "autoattack-l2-1", **options).correct
+    few = type(digits)(digits.name, digits.classes, digits.bounds, digits.train, digits.test.first(2))
+    apgd = measure(digits_cnn, few, "apgd-l2-1", progress=False)
+    assert apgd == autoattack(digits_cnn, few.test, threat, attacks=["apgd-ce", "apgd-t"], progress=False)
 
 
 def test_robustness_curve_carries_broken_examples_over(digits_cnn, digits) -> None:

@@ -9,11 +9,13 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from diffusers import DDPMScheduler, UNet2DModel  # noqa: F401, here, since their modules need the real torch.Generator
 from safetensors.torch import load_file
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode, return_and_correct_aliasing
@@ -23,6 +25,7 @@ from pagkit import attacks, evaluation, experiment, targets
 from pagkit.data import Task
 from pagkit.diffusion import DDPM
 from pagkit.training import Recipe, checkpoints
+from tests.helpers import ROOT
 
 FAR = torch.device("meta")
 aten = torch.ops.aten
@@ -153,6 +156,26 @@ def test_a_diffusion_model_is_trained_and_asked_there(small: Task, request: pyte
         answers.append((directions.cpu() / 127, ddpm.sample(torch.tensor([3, 4]), steps=2)))
     for near, far in zip(*answers, strict=True):
         torch.testing.assert_close(near, far, atol=0.02, rtol=0)
+
+
+@pytest.mark.filterwarnings(COPIED)
+def test_half_an_hour_there(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of what `scripts/gpu_half_hour.py` does itself: the photographs on the device, a training, cosines and slopes, the picture."""
+    monkeypatch.syspath_prepend(str(ROOT / "scripts"))
+    from half_hour import jobs, photographs, picture, plan, times
+    from half_hour.state import State
+
+    far, way = request.getfixturevalue("far"), "float32, channels last"
+    known = State(steps={kind: {way: 0.1} for kind in plan.KINDS}, ways=dict.fromkeys(plan.KINDS, way), epochs=1, done={"times": ""})
+    task = photographs.toy()
+    few, card = photographs.few(task.test, 4), replace(task, train=replace(task.train, x=task.train.x[::3], y=task.train.y[::3]).to(far))
+    work = jobs.Work(tmp_path, task, card, few, far, plan.TOY, plan.Clock(540), known, rehearsal=True)
+    assert times.gradient(work, work.scaled(Recipe.load(plan.KINDS["pag"])), times.STRICT, 0).isfinite().all()
+    (job,) = (job for job in plan.STAGES["diffusion"] if job.name == "pag-nn")
+    known.done["pag-nn"] = jobs.train(job, work, 1e9)
+    for do, name in ((jobs.looks, "looks"), (picture.draw, "picture")):
+        do(plan.Job(name, name), work, 1e9)
+    assert set(work.result("pag-nn").alignment) == set(jobs.COSINES) and (tmp_path / picture.FILE).is_file()
 
 
 def test_attacked_examples_come_back_to_where_they_were(small: Task, digits_cnn: torch.nn.Module, far: torch.device) -> None:

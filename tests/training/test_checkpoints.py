@@ -83,6 +83,19 @@ def test_stopped_anywhere_the_weights_are_those_of_an_uninterrupted_training(nam
     assert same(again, reference) and len(history.total) == 3, "a finished training is resumed to its end"
 
 
+@pytest.mark.parametrize("steps", [3, 6, 8])  # within the first epoch and the second, and at its end
+def test_told_to_stop_it_ends_there_and_can_go_on(steps: int, few: Task, tmp_path: Path) -> None:
+    recipe = replace(PLAIN, ema=0.9)
+    reference, _ = trained(few, recipe)
+    left = iter(range(steps - 1))
+    model, history = trained(few, recipe, run_dir=tmp_path, checkpoint_seconds=60, stop=lambda: next(left, None) is None)
+    assert len(history.total) == steps // 4 and all(p.grad is None for p in model.parameters())
+    state = checkpoints.load(checkpoints.paths(tmp_path)[-1])["state"]
+    assert state["step"] == steps and len(state["history"]["total"]) == steps // 4
+    assert all(torch.equal(state["average"][f"module.{name}"], value) for name, value in model.state_dict().items())
+    assert same(trained(few, recipe, run_dir=tmp_path, resume=True)[0], reference)
+
+
 KILLED = replace(PLAIN, epochs=40, flip=True, ema=0.9)  # 160 steps
 
 
