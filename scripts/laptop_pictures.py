@@ -15,6 +15,7 @@ import matplotlib.pyplot as plt
 import torch
 
 from pagkit import attacks, data, losses, models, plots, recipe
+from pagkit.data.files import write_atomically
 
 PICTURE = Path(__file__).resolve().parents[1] / "book" / "_assets" / "cifar10-laptop.png"
 TARGETS = ("dog", "horse", "ship")
@@ -57,7 +58,7 @@ def main() -> None:
             plots.show(axes[2 * row + 1, column], ghosts[row])
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=110, bbox_inches="tight")
-    models.write_atomically(PICTURE, buffer.getvalue())
+    write_atomically(PICTURE, buffer.getvalue())
     print(f"{PICTURE.name}: {PICTURE.stat().st_size // 1000} kB")
 
 
