@@ -8,6 +8,7 @@ from pathlib import Path
 
 SOURCES = Path(__file__).parent / "js"
 MODULES = (
+    "kernels",
     "engine",
     "attack",
     "geometry",
