@@ -23,6 +23,16 @@ function half(bits) {
   return sign * (exponent ? 2 ** (exponent - 15) * (1 + fraction / 1024) : 2 ** -24 * fraction);
 }
 
+/** Images from bytes: x in [0, 1] is a byte over `levels`. */
+export function unpack({ x, y, levels }, size) {
+  const bytes = decode(x, "uint8");
+  const labels = decode(y, "uint8");
+  return Array.from(labels, (label, i) => ({
+    x: Float64Array.from(bytes.subarray(i * size, (i + 1) * size), (v) => v / levels),
+    label,
+  }));
+}
+
 /** Weights as float32; int8 times the scale of its output channel. */
 function weights({ dtype, data, scale }) {
   const values = decode(data, dtype);
