@@ -5,6 +5,7 @@ gradients, and on 20-step attacks of 2 photographs in each norm.
 """
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -98,6 +99,26 @@ def test_the_page_agrees_with_pytorch(path, node, kept, four):
         assert near.all() if norm == "l2" else near.float().mean() > 0.995  # a sign may flip on rounding
 
 
+def test_a_step_takes_less_than_a_hundred_milliseconds_of_processor_time(node, kept, four):
+    """Also on a busy machine, whose clock tells nothing, and with the largest network of the evening's size."""
+    large = models.build("resnet-small", kept.task, widths=[32, 64, 128, 256])
+    script = """
+    const took = (packed) => {
+      const net = labs.compile(packed), x = new Float64Array(net.size).fill(0.5), times = [];
+      for (let i = 0; i < 25; i++) {
+        const from = process.cpuUsage();
+        net.pull(x, (z) => labs.logOddsSlope(z, 3));
+        times.push(process.cpuUsage(from).user / 1000);
+      }
+      return Math.min(...times);
+    };
+    const answer = input.map(took);
+    """
+    took = node(script, [lab.pack(net, kept.task.shape) for net in (four["standard"], large)])
+    print(f"a step on a photograph, processor time: {took[0]:.1f} ms, widths 32 to 256 {took[1]:.1f} ms")
+    assert max(took) < 100
+
+
 def test_the_page_is_the_same_at_every_run_and_a_widget_brings_the_networks(four, kept):
     first, second = (lab.photo(four, kept.task, folder="labs", frames=kept.frames, **kept.attack) for _ in range(2))
     assert first.html() == second.html() and first.id == second.id and first.id.startswith("lab-photo-")
@@ -166,9 +187,9 @@ def test_nothing_is_loaded_before_the_click_and_then_the_steps_are_shown(browser
     page.keyboard.press("Enter")
     state = ended(opened)
     assert state["where"] == "worker" and state["shown"] == 8 and state["net"] == "standard"
-    took = min(state["took"])
-    print(f"a step on a photograph: {took:.1f} ms at best, {max(state['took']):.1f} at worst")
-    assert sorted(state["took"])[4] < 100  # 10 on a calm machine
+    took = sorted(state["took"][:-1])  # the last point has no gradient
+    print(f"a step on a photograph: {took[0]:.1f} to {took[-1]:.1f} ms, median {took[len(took) // 2]:.1f}")
+    assert took[0] < 100 or os.getloadavg()[0] > os.cpu_count()  # 10 on a calm machine
     large = page.get_by_role("img", name="after 8 steps, read as").bounding_box()
     assert large["width"] >= 220 and page.locator(".lab-log li").count() == 1
     assert {url.rsplit(".", 1)[-1] for url in opened.requests[1:] if not url.startswith("blob:")} == {"js"}

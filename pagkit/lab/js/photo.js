@@ -1,8 +1,8 @@
 // The photograph lab: one picture of many colours, changed step by step until a network takes it for something else.
 
-import { button, choice, h, menu, picture, questions, readout, slider, tick, tidy } from "./ui.js";
+import { button, choice, h, listed, menu, picture, questions, readout, slider, tick, tidy } from "./ui.js";
 import { compile, unpack } from "./engine.js";
-import { distance, logOddsSlope, pgd } from "./attack.js";
+import { logOddsSlope, pgd } from "./attack.js";
 import { walker } from "./walker.js";
 import { probabilities, stage } from "./photoview.js";
 import { journal } from "./photolog.js";
@@ -120,12 +120,13 @@ function attacked(root, spec, state, images, packed, tell) {
   let [shown, playing, timer] = [0, false, 0];
   const goal = () => (state.target === state.label ? null : state.target);
   const path = () => paths[state.net] ?? [];
-  const whole = () => Boolean(path().at(-1)?.last);
+  const whole = () => Boolean(path().at(-1)?.others);
 
   const work = walker((found) => {
     if (found.job !== job) return;
     if (found.error) return told.say(h("b", { class: "broken" }, found.error));
-    const { net, last } = found;
+    const { net } = found;
+    const last = Boolean(found.others);
     (fresh[net] ??= []).push(found);
     if (!quiet || last) paths[net] = fresh[net];
     if (last) busy = false;
@@ -147,6 +148,8 @@ function attacked(root, spec, state, images, packed, tell) {
     if (!quietly) {
       paths = {};
       shown = 0;
+      view.wait(state.x);
+      told.say(`Attacking ${state.net} …`);
     }
     const { norm, eps, steps, x, label } = state;
     const order = [state.net, ...names.filter((name) => name !== state.net)];
@@ -210,7 +213,7 @@ function attacked(root, spec, state, images, packed, tell) {
         : first.read !== state.label
           ? [h("b", { class: "broken" }, `${own} → ${sure(last)}. `), `${state.net} misread it from the start.${away}`]
           : [h("b", { class: "broken" }, `${own} → ${sure(last)}. `), `${state.net} gave way at step ${hit}.${away}`];
-    told.say(...parts, ` Change: ${tidy(distance(last.point, state.x))} long.`);
+    told.say(...parts, ` ${witnesses(last, classes, state.label)}`);
     if (last.read !== state.label) log.add({ state, last, before: own, after: sure(last), hit });
   }
   const percent = ({ logits, read }) => `${tidy(100 * probabilities(logits)[read])} %`;
@@ -258,10 +261,22 @@ function attacked(root, spec, state, images, packed, tell) {
   const seen = () => ({ shown, playing, where: work.where(), took: path().map(({ took }) => took), done: whole() && !playing });
   const snapshot = () => {
     const last = path().at(-1);
-    const result = whole() ? { net: state.net, label: state.label, read: last.read, broken: last.read !== state.label, x: Array.from(last.point) } : {};
+    const { net, label } = state;
+    const result = whole() ? { net, label, read: last.read, broken: last.read !== label, x: Array.from(last.point) } : {};
     return { point: Array.from(state.x), eps: state.eps, radius: null, result };
   };
   return { set, seen, snapshot };
+}
+
+/** Which other networks see in the last point what the attacked one sees. */
+function witnesses({ others, read }, classes, label) {
+  const names = Object.keys(others);
+  const yes = names.filter((name) => others[name] === read);
+  const no = names.filter((name) => others[name] !== read);
+  if (!names.length || read === label) return "";
+  const rest = no.map((name) => `${name} reads ${classes[others[name]]}`);
+  const said = yes.length ? [`${listed(yes)} ${yes.length > 1 ? "see" : "sees"} a ${classes[read]} in this picture, too`] : [];
+  return `${[...said, ...(rest.length ? [listed(rest)] : [])].join("; ")}.`;
 }
 
 function makeControls({ norms, ranges, classes }, state, set) {

@@ -33,7 +33,7 @@ function bars(classes) {
   return { root, draw };
 }
 
-/** {root, row, cards, draw, card, choose, length}; `row` is the player's. `on` is told what a reader does: play(), show(step), choose(network). */
+/** {root, row, cards, draw, card, wait, choose, length}; `row` is the player's. `on` is told what a reader does: play(), show(step), choose(network). */
 export function stage(names, classes, side, on) {
   const large = picture(side, "the changed photograph", 3);
   const small = ["the photograph", "the change", "the gradient"].map((label) => picture(side, label, 3));
@@ -56,8 +56,9 @@ export function stage(names, classes, side, on) {
       shown.root.setAttribute("aria-hidden", "true");
       const verdict = h("span", { class: "lab-verdict" }, "…");
       const one = button("", () => on.choose(name));
-      one.append(shown.root, h("b", { class: "lab-name" }, name), verdict);
-      return [name, { shown, verdict, one }];
+      const others = h("span", { class: "lab-other" });
+      one.append(shown.root, h("b", { class: "lab-name" }, name), verdict, others);
+      return [name, { shown, verdict, others, one }];
     }),
   );
   const cards = h("div", { class: "lab-cards", role: "group", "aria-label": "The same attack on each network" });
@@ -90,13 +91,21 @@ export function stage(names, classes, side, on) {
     start.textContent = playing ? "Pause" : "Play";
   }
   function card(name, path, { label }) {
-    const { shown, verdict } = panels[name];
+    const { shown, verdict, others } = panels[name];
     const last = path.at(-1);
     const sure = tidy(Math.round(100 * probabilities(last.logits)[last.read]));
     shown.draw(last.point);
     verdict.className = `lab-verdict ${last.read === label ? "held" : "broken"}`;
-    verdict.textContent = last.last ? `${last.read === label ? "✓" : "✗"} ${classes[last.read]}, ${sure} %` : "…";
+    const [agree, all] = last.others ? [Object.values(last.others).filter((read) => read === last.read).length, names.length - 1] : [0, 0];
+    others.textContent = all && last.read !== label ? `as ${agree} of ${all} others do` : "";
+    verdict.textContent = last.others ? `${last.read === label ? "✓" : "✗"} ${classes[last.read]}, ${sure} %` : "…";
   }
+  const wait = (x) =>
+    names.forEach((name) => {
+      panels[name].shown.draw(x);
+      Object.assign(panels[name].verdict, { textContent: "…", className: "lab-verdict" });
+      panels[name].others.textContent = "";
+    });
   const choose = (net) => names.forEach((name) => panels[name].one.setAttribute("aria-pressed", String(name === net)));
-  return { root, row, cards, draw, card, choose, length };
+  return { root, row, cards, draw, card, wait, choose, length };
 }

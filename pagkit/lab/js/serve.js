@@ -5,8 +5,8 @@ import { compile } from "./engine.js";
 
 /**
  * Answer the messages of `scope`. It is sent {load: name, packed} for each network and then {job, nets, x, label, options}: an attack on each of them,
- * in turn. It answers {job, net, step, point, logits, gradient, read, took, last} for each point as it comes, at the last one without a
- * gradient; `took` is in milliseconds. Or {job, error}. A new job ends the old one.
+ * in turn. It answers {job, net, step, point, logits, gradient, read, took, others} for each point as it comes; `took` is in milliseconds.
+ * The last point has no gradient, but `others`: what each other network reads there. Or {job, error}. A new job ends the old one.
  */
 export function serve(scope) {
   const nets = {};
@@ -28,7 +28,9 @@ export function serve(scope) {
       let from = performance.now();
       for (const { point, logits, gradient = null } of walk(nets[net], x, label, options)) {
         const took = performance.now() - from;
-        yield { net, step: step++, point, logits, gradient, read: argmax(logits), took, last: gradient === null };
+        const rest = gradient ? null : Object.keys(nets).filter((name) => name !== net);
+        const others = rest && Object.fromEntries(rest.map((name) => [name, argmax(nets[name].logits(point))]));
+        yield { net, step: step++, point, logits, gradient, read: argmax(logits), took, others };
         from = performance.now();
       }
     }
