@@ -23,7 +23,6 @@ from pagkit.lab import stored
 FOLDER = Path(__file__).resolve().parents[1] / "book" / "labs"
 NETS = {
     "standard": "cifar10-laptop-standard",
-    "slope": "cifar10-laptop-slope",
     "pag": "cifar10-laptop-pag-nn",
     "adversarial": "cifar10-laptop-adversarial",
 }
