@@ -15,6 +15,7 @@ from .export import encode, pack, rounded, to_script
 from .page import Lab, make
 
 RANGES = {"l2": [0, 8, 0.1], "linf": [0, 0.2, 0.005], "steps": [1, 60, 1]}
+NORMS = {"l2": "L2", "linf": "L∞"}
 EPS = {"l2": 5.0, "linf": 0.1}
 
 
@@ -80,7 +81,7 @@ def photo(
     frames = {key: frames[key] for key in nets}
     with torch.no_grad():
         reads = {key: task.classes[int(own[key](frame[None]).argmax(1))] for key, frame in frames.items()}
-    how = f"{f'towards {target}' if target else 'any other class'}, {norm} eps {radii[norm]:g}, {steps} steps"
+    how = f"{f'towards {target}' if target else 'any other class'}, {NORMS[norm]} eps {radii[norm]:g}, {steps} steps"
     return make("photo", spec, still.photo(task.classes[int(y)], x[0], frames, reads, how), name, None if folder is None else packed)
 
 

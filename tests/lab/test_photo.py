@@ -125,7 +125,7 @@ def test_the_page_is_the_same_at_every_run_and_a_widget_brings_the_networks(thre
     for name, net in first.spec["nets"].items():
         key, text = lab.to_script(first.nets[name])
         assert net == {"src": f"labs/{key}.js", "key": key, "bytes": len(text)} and f'["{key}"] = {{"shape":[3,32,32]' in text
-    assert first.still.count("data:image/png;base64,") == 4 and "towards frog, l2 eps" in first.still
+    assert first.still.count("data:image/png;base64,") == 4 and "towards frog, L2 eps" in first.still
     assert len(first.html()) < 400_000 < len(lab.photo(three, kept.task).html())
     pytest.importorskip("anywidget", reason="anywidget is not installed: labs as widgets are not tried")
     assert first.widget().spec["nets"] == first.nets
@@ -133,7 +133,7 @@ def test_the_page_is_the_same_at_every_run_and_a_widget_brings_the_networks(thre
 
 def test_without_frames_the_attack_is_made_now(kept, three):
     made = lab.photo({"one": three["standard"]}, kept.task, target="ship", norm="linf", eps=0.1, steps=3)
-    assert "one: after the attack it reads" in made.still and "towards ship, linf eps 0.1, 3 steps" in made.still
+    assert "one: after the attack it reads" in made.still and "towards ship, L∞ eps 0.1, 3 steps" in made.still
     assert made.spec["settings"] == {"photo": 0, "net": "one", "norm": "linf", "eps": 0.1, "steps": 3, "target": 8}
 
 

@@ -61,7 +61,8 @@ export function stage(names, classes, side, on) {
       return [name, { shown, verdict, others, one }];
     }),
   );
-  const cards = h("div", { class: "lab-cards", role: "group", "aria-label": "The same attack on each network" });
+  const style = `--nets:${names.length};--narrow:${names.length === 4 ? 2 : names.length}`;
+  const cards = h("div", { class: "lab-cards", style, role: "group", "aria-label": "The same attack on each network" });
   cards.append(...names.map((name) => panels[name].one));
 
   const length = (steps, whole) => {
@@ -80,7 +81,7 @@ export function stage(names, classes, side, on) {
     small[0].draw(x, { text: `the photograph: ${classes[label]}` });
     small[1].draw(delta, { limit: 0.5 / times, text: `the change, length ${tidy(distance(here.point, x))}` });
     small[2].draw(slope, { limit: most(slope) || 1, text: `the gradient ${way}` });
-    captions[0].textContent = `the photograph: ${classes[label]}`;
+    captions[0].textContent = `photograph: ${classes[label]}`;
     captions[1].textContent = `change, length ${tidy(distance(here.point, x))}${times > 1.5 ? `, shown × ${tidy(times)}` : ""}`;
     captions[2].textContent = `gradient ${way}`;
     head.className = `lab-head ${here.read === label ? "held" : "broken"}`;
