@@ -24,6 +24,7 @@ MODULES = (
     "panel",
     "game",
     "digits",
+    "photoload",
     "photolog",
     "photoview",
     "photo",

@@ -6,6 +6,7 @@ import { logOddsSlope, pgd } from "./attack.js";
 import { walker } from "./walker.js";
 import { probabilities, stage } from "./photoview.js";
 import { journal } from "./photolog.js";
+import { fetched, gate, once } from "./photoload.js";
 
 const PACE = 45; // milliseconds that a step is shown at least
 const calmly = () => globalThis.matchMedia?.("(prefers-reduced-motion: reduce)").matches ?? false;
@@ -56,54 +57,6 @@ export function photo(root, spec, tell) {
 function resolved({ point, ...change }, images) {
   if (point) return { ...change, x: Float64Array.from(point), photo: null };
   return Number.isInteger(change.photo) && !change.x ? { ...images[change.photo], ...change } : change;
-}
-
-/** The still picture with a button that fetches the networks and says first how much that is. */
-function gate(root, far, load) {
-  const bytes = far.reduce((sum, [, net]) => sum + net.bytes, 0);
-  const told = readout();
-  told.root.hidden = true;
-  const say = (...parts) => {
-    told.root.hidden = false;
-    told.say(...parts);
-  };
-  const start = button(
-    `Attack one yourself: load ${far.length > 1 ? `the ${far.length} networks` : "the network"} (${(bytes / 1e6).toFixed(1)} MB)`,
-    () => {
-      start.disabled = true;
-      load((text) => say(`Loading ${text}`)).catch((error) => {
-        start.disabled = false;
-        say(`${error.message} In a live notebook, .widget() brings the networks along.`);
-      });
-    },
-    { class: "lab-play" },
-  );
-  const still = root.querySelector(".lab-still");
-  root.replaceChildren(...(still ? [still] : []), h("div", { class: "lab-row lab-gate" }, start, told.root));
-}
-
-/** What the file at `src` says under `key`. A classic script, which a page from a file may load too. */
-function fetched(src, key) {
-  const known = () => globalThis.pagkitNets?.[key];
-  return new Promise((done, fail) => {
-    if (known()) return done(known());
-    const script = h("script", { src });
-    script.onload = () => (known() ? done(known()) : fail(new Error(`${src} holds another network.`)));
-    script.onerror = () => fail(new Error(`${src} could not be loaded.`));
-    document.head.append(script);
-  });
-}
-
-/** A function that does its work once; after a failure it may be tried again. */
-function once(work) {
-  let promise = null;
-  return (...given) => {
-    promise ??= work(...given);
-    promise.catch(() => {
-      promise = null;
-    });
-    return promise;
-  };
 }
 
 /** The lab itself, once the networks are here. */
