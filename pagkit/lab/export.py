@@ -8,6 +8,8 @@ for each output channel; biases and normalisation are always float32, for they a
 from __future__ import annotations
 
 import base64
+import hashlib
+import json
 from collections.abc import Sequence
 from copy import deepcopy
 
@@ -50,8 +52,8 @@ def rounded(model: nn.Module, *, weights: str = "int8") -> nn.Module:
     copy = deepcopy(model).cpu().float().eval().requires_grad_(False)
     for module in copy.modules():
         if isinstance(module, (nn.Linear, nn.Conv2d)):
-            values, scale = _round(module.weight, weights)
-            module.weight.copy_(_restore(values, scale))
+            values, scale = round_weight(module.weight, weights)
+            module.weight.copy_(restored(values, scale))
     return copy
 
 
@@ -123,14 +125,14 @@ def _pack(layer: nn.Module, weights: str) -> Packed:
 
 
 def _parameters(layer: nn.Linear | nn.Conv2d, weights: str) -> Packed:
-    values, scale = _round(layer.weight, weights)
+    values, scale = round_weight(layer.weight, weights)
     packed: Packed = {"weight": {"dtype": weights, "data": encode(values, weights)}}
     if scale is not None:
         packed["weight"] |= {"scale": encode(scale, "float32")}
     return packed if layer.bias is None else packed | {"bias": encode(layer.bias, "float32")}
 
 
-def _round(weight: Tensor, weights: str) -> tuple[Tensor, Tensor | None]:
+def round_weight(weight: Tensor, weights: str) -> tuple[Tensor, Tensor | None]:
     """The weight (O, ...) in the type of ``weights``, and for int8 one scale a row (O,): the largest entry becomes 127."""
     weight = weight.detach().cpu().float()
     if weights not in WEIGHTS:
@@ -146,7 +148,7 @@ def _round(weight: Tensor, weights: str) -> tuple[Tensor, Tensor | None]:
     return values, None
 
 
-def _restore(values: Tensor, scale: Tensor | None) -> Tensor:
+def restored(values: Tensor, scale: Tensor | None) -> Tensor:
     return values.float() if scale is None else values.float() * _column(scale, values)
 
 
@@ -156,6 +158,20 @@ def _column(scale: Tensor, like: Tensor) -> Tensor:
 
 def size_in_bytes(packed: Packed) -> int:
     """What a packed network weighs in a page, in bytes."""
-    import json
+    return len(_text(packed))
 
-    return len(json.dumps(packed, separators=(",", ":")))
+
+def to_script(packed: Packed) -> tuple[str, str]:
+    """A packed network as a classic script that a page loads when it is asked to, also a page that was opened from a file.
+
+    Returns:
+        Its key, a digest of the content, and the text, which keeps the network under that key. :func:`pagkit.lab.photo` with ``folder``
+        looks for ``<folder>/<key>.js``.
+    """
+    text = _text(packed)
+    key = f"net-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
+    return key, f'(globalThis.pagkitNets ??= {{}})["{key}"] = {text};\n'
+
+
+def _text(packed: Packed) -> str:
+    return json.dumps(packed, separators=(",", ":"))

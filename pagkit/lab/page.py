@@ -9,6 +9,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
+from .export import Packed
 from .script import code, style
 
 _carrier: list[str] = []  # the id of the lab that brings the script: the first one that this process shows
@@ -16,19 +17,21 @@ _carrier: list[str] = []  # the id of the lab that brings the script: the first 
 
 @dataclass(frozen=True)
 class Lab:
-    """What :func:`pagkit.lab.plane` and :func:`pagkit.lab.digits` make. As a cell's last value it is shown, and works, without a kernel.
+    """What the functions of :mod:`pagkit.lab` make. As a cell's last value it is shown, and works, without a kernel.
 
     Attributes:
-        kind: ``"plane"`` or ``"digits"``.
+        kind: ``"plane"``, ``"digits"`` or ``"photo"``.
         id: the HTML id; depends on the name given, or on the content, and on nothing else.
         spec: all that the script needs, JSON-able.
         still: HTML that readers without JavaScript see, and the printed page.
+        nets: packed networks that the page fetches when a reader asks for them; a widget brings them along.
     """
 
     kind: str
     id: str
     spec: dict[str, object]
     still: str
+    nets: dict[str, Packed] | None = None
 
     def __repr__(self) -> str:
         names = list(self.spec["nets"])
@@ -58,7 +61,7 @@ class Lab:
         """
         from .widget import LabWidget
 
-        return LabWidget(kind=self.kind, spec=self.spec)
+        return LabWidget(kind=self.kind, spec=self.spec if self.nets is None else {**self.spec, "nets": self.nets})
 
 
 def document(*labs: Lab, title: str = "A lab", theme: str = "light") -> str:
@@ -73,7 +76,7 @@ def document(*labs: Lab, title: str = "A lab", theme: str = "light") -> str:
     return f'<!doctype html><html lang="en" data-theme="{theme}">{whole}</html>'
 
 
-def make(kind: str, spec: dict[str, object], still: str, name: str | None) -> Lab:
+def make(kind: str, spec: dict[str, object], still: str, name: str | None, nets: dict[str, Packed] | None = None) -> Lab:
     """A lab whose id is ``lab-<kind>-<name>``, or without a name ends in a digest of its content.
 
     Raises:
@@ -82,7 +85,7 @@ def make(kind: str, spec: dict[str, object], still: str, name: str | None) -> La
     if name is not None and not re.fullmatch(r"[a-z0-9-]+", name):
         raise ValueError(f"name is {name!r}; expected lower-case letters, digits and dashes, for it becomes an HTML id")
     digest = hashlib.sha256(to_json(spec).encode()).hexdigest()[:8]
-    return Lab(kind, f"lab-{kind}-{name or digest}", spec, still)
+    return Lab(kind, f"lab-{kind}-{name or digest}", spec, still, nets)
 
 
 def to_json(value: object) -> str:

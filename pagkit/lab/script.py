@@ -8,8 +8,11 @@ from pathlib import Path
 
 SOURCES = Path(__file__).parent / "js"
 MODULES = (
+    "kernels",
     "engine",
     "attack",
+    "serve",
+    "walker",
     "geometry",
     "ui",
     "planeview",
@@ -21,8 +24,13 @@ MODULES = (
     "panel",
     "game",
     "digits",
+    "photoload",
+    "photolog",
+    "photoview",
+    "photo",
     "main",
 )
+WORKER = MODULES[:4]  # what attacks, and serves attacks; it needs no page
 
 
 @cache
@@ -35,13 +43,19 @@ def style() -> str:
 def code() -> str:
     """The ES modules as one module without imports: each a function that keeps its private names and gives what it exports.
 
-    Ends with ``export default {render}``, what anywidget asks for, and exports every other exported name too.
+    Those of ``WORKER`` are there as text, too, for a web worker. Ends with ``export default {render}``, what anywidget asks for, and
+    exports every other exported name too.
     """
-    parts, names = [], []
+    parts, names, worker = [], [], []
     for name in MODULES:
         text = (SOURCES / f"{name}.js").read_text(encoding="utf-8")
         own = re.findall(r"^export (?:const|function\*?) (\w+)", text, flags=re.MULTILINE)
         text = re.sub(r"^(import .*\n|export (?=const|function))", "", text, flags=re.MULTILINE)
-        parts.append(f"const {{ {', '.join(own)} }} = (() => {{\n{text}return {{ {', '.join(own)} }};\n}})();\n")
+        taken = f"{{ {', '.join(own)} }}"
+        parts.append(f"const in_{name} = () => {{\n{text}return {taken};\n}};\nconst {taken} = in_{name}();\n")
         names += own
+        if name in WORKER:
+            worker.append(f"const {taken} = (${{in_{name}}})();")
+        if name == WORKER[-1]:
+            parts.append(f"const WORKER = `{{ {' '.join(worker)} serve(globalThis); }}`;\n")
     return "".join(parts) + f"export {{ {', '.join(names)} }};\nexport default {{ render }};\n"

@@ -62,11 +62,30 @@ def digits(models: Mapping[str, nn.Module], task: Task, digit: Split, norm: str,
     return f'<div class="lab-figures">{"".join(cells)}</div><p>{NOTE}</p>'
 
 
+def photo(was: str, x: Tensor, frames: Mapping[str, Tensor], reads: Mapping[str, str], how: str) -> str:
+    """A photograph (C, H, W) of a ``was``, and what each network's attack made of it, pixels from 0 to 1; ``how`` tells the attack."""
+    captions = [f"the photograph: {was}", *(f"{name}: after the attack it reads {reads[name]}" for name in frames)]
+    figures = "".join(
+        f"<figure>{_picture((picture * 255).round().to(torch.uint8), 220)}<figcaption>{html.escape(caption)}</figcaption></figure>"
+        for picture, caption in zip((x, *frames.values()), captions, strict=True)
+    )
+    return f'<div class="lab-figures lab-photos">{figures}</div><p>The attack: {html.escape(how)}.</p><p class="lab-note">{NOTE}</p>'
+
+
 def _image(x: Tensor, bounds: tuple[float, float]) -> str:
-    """A grey image (H, W) as an <img> that holds its PNG, in sixteen steps: finer ones would differ from processor to processor."""
-    grey = (((x - bounds[0]) / (bounds[1] - bounds[0]) * 15).round().clamp(0, 15) * 17).to(torch.uint8)
-    data = base64.b64encode(_png(grey)).decode()
-    return f'<img alt="" width="112" height="112" src="data:image/png;base64,{data}">'
+    """A grey image (H, W), in sixteen steps: finer ones would differ from processor to processor."""
+    return _picture(sixteen((x - bounds[0]) / (bounds[1] - bounds[0]))[None], 112)
+
+
+def sixteen(x: Tensor) -> Tensor:
+    """Numbers in [0, 1] as bytes of sixteen values."""
+    return ((x * 15).round().clamp(0, 15) * 17).to(torch.uint8)
+
+
+def _picture(x: Tensor, side: int) -> str:
+    """Bytes (C, H, W), grey or in colours, as an <img> that holds its PNG."""
+    data = base64.b64encode(_png(x)).decode()
+    return f'<img alt="" width="{side}" height="{side}" src="data:image/png;base64,{data}">'
 
 
 def _map(model: nn.Module, box: tuple[float, float, float, float], focus: int, columns: int, rows: int) -> bytes:
@@ -77,16 +96,16 @@ def _map(model: nn.Module, box: tuple[float, float, float, float], focus: int, c
     points = torch.stack(torch.meshgrid(x1, x2, indexing="xy"), dim=-1).view(-1, 2)
     with torch.no_grad():
         odds = attacks.log_odds(model(points), torch.full((len(points),), focus))
-    return _png(torch.where(odds > 0, 235, 190).view(rows, columns).to(torch.uint8))
+    return _png(torch.where(odds > 0, 235, 190).view(1, rows, columns).to(torch.uint8))
 
 
-def _png(grey: Tensor) -> bytes:
-    """A grey PNG (H, W). Stored without compression, so that every machine writes the same bytes."""
+def _png(x: Tensor) -> bytes:
+    """A PNG of bytes (C, H, W), grey or in colours. Stored without compression, so that every machine writes the same bytes."""
 
     def chunk(kind: bytes, body: bytes) -> bytes:
         return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
 
-    height, width = grey.shape
-    rows = b"".join(b"\0" + bytes(row) for row in grey.tolist())
-    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    channels, height, width = x.shape
+    rows = b"".join(b"\0" + bytes(row) for row in x.permute(1, 2, 0).flatten(1).tolist())
+    header = struct.pack(">IIBBBBB", width, height, 8, {1: 0, 3: 2}[channels], 0, 0, 0)
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows, 0)) + chunk(b"IEND", b"")

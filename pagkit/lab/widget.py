@@ -15,10 +15,11 @@ class LabWidget(anywidget.AnyWidget):
     """A lab whose state is readable, and in part settable, in Python. Made by :meth:`pagkit.lab.Lab.widget`.
 
     Attributes:
-        point: the start that the reader chose: two numbers on the plane, the pixels of a digit. Settable.
+        point: the start that the reader chose: two numbers on the plane, the pixels of a digit or a photograph. Settable.
         eps: the radius that the attack is allowed. Settable.
         radius: on the plane the exact distance of ``point`` to the boundary, in the norm chosen; None where none is known.
         result: what came of it. Plane: ``net``, ``label``, ``x`` (where the attack ended), ``read`` (the class there) and ``broken``.
+            Photograph: ``net``, ``label``, ``x``, ``read`` and ``broken``; empty until the attack has ended.
             Digits: ``label``, ``norm`` and for each network ``clean``, ``attacked`` (classes read) and ``length`` (of the change).
     """
 

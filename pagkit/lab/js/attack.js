@@ -107,14 +107,14 @@ export function threat(norm, eps, bounds = [0, 1]) {
 }
 
 /**
- * Projected gradient descent from x, whose class is `label`.
+ * Projected gradient descent from x, whose class is `label`, one step each time the caller asks.
  *
  * Options: norm, eps, bounds; steps (40); stepSize (2.5 eps / steps); target: a class to reach, else any wrong one will do;
  * start: a point, "random" (with `seed`), or nothing for x itself; loss: one of LOSSES; wrongWay: turn the sign, a classic mistake.
- * @returns {{x: number[], path: number[][], raw: number[][], read: number[]}} the last point, all points from the start on, each
- *   step before its projection, and the class read at each point.
+ * Yields each point from the start on: {point, logits, gradient, raw}. `gradient` is what the attack climbs, and `raw` the step before its
+ * projection; the last point has neither.
  */
-export function pgd(net, x, label, options = {}) {
+export function* walk(net, x, label, options = {}) {
   const { norm = "l2", eps, bounds = [0, 1], steps = 40, target = null, start = null, seed = 0 } = options;
   const { loss = "log-odds", wrongWay = false } = options;
   const stepSize = options.stepSize ?? (2.5 * eps) / steps;
@@ -126,20 +126,31 @@ export function pgd(net, x, label, options = {}) {
   let point = x;
   if (start === "random") point = allowed.randomStart(x, randomFrom(seed));
   else if (start) point = allowed.project(Float64Array.from(start), x);
-  const path = [point];
-  const raw = [];
-  const read = [];
   const goal = target ?? label;
   const sign = (target === null ? -1 : 1) * (wrongWay ? -1 : 1);
   const idle = eps === 0 || target === label;
   for (let step = 0; step < steps && !idle; step++) {
     const [logits, gradient] = net.pull(point, (z) => LOSSES[loss](z, goal).map((v) => sign * v));
-    read.push(argmax(logits));
-    raw.push(allowed.step(point, gradient, stepSize));
-    path.push((point = allowed.project(raw[step], x)));
+    const raw = allowed.step(point, gradient, stepSize);
+    yield { point, logits, gradient, raw };
+    point = allowed.project(raw, x);
   }
-  read.push(argmax(net.logits(point)));
-  return { x: point, path, raw, read };
+  yield { point, logits: net.logits(point) };
+}
+
+/**
+ * The whole walk.
+ * @returns {{x: number[], path: number[][], raw: number[][], read: number[]}} the last point, all points from the start on, each
+ *   step before its projection, and the class read at each point.
+ */
+export function pgd(net, x, label, options = {}) {
+  const places = [...walk(net, x, label, options)];
+  return {
+    x: places.at(-1).point,
+    path: places.map(({ point }) => point),
+    raw: places.slice(0, -1).map(({ raw }) => raw),
+    read: places.map(({ logits }) => argmax(logits)),
+  };
 }
 
 /** One step of length eps, the fast gradient (sign) method. */

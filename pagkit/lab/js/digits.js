@@ -1,7 +1,7 @@
 // The digits lab: one digit, chosen or drawn, before up to four networks side by side.
 
 import { button, choice, h, listed, menu, picture, questions, readout, slider, tidy, worker } from "./ui.js";
-import { compile, decode } from "./engine.js";
+import { compile, unpack } from "./engine.js";
 import { logOddsSlope, pgd } from "./attack.js";
 import { drawingPad } from "./draw.js";
 import { judge, panel } from "./panel.js";
@@ -93,16 +93,6 @@ function snapshot(state, found, nets) {
 
 /** The first mark of a slider that is not below eps. */
 const stepUp = (eps, [low, high, step]) => Math.min(high, Number((low + Math.ceil((eps - low) / step - 1e-9) * step).toFixed(6)));
-
-/** Images from bytes: x in [0, 1] is a byte over `levels`. */
-function unpack({ x, y, levels }, size) {
-  const bytes = decode(x, "uint8");
-  const labels = decode(y, "uint8");
-  return Array.from(labels, (label, i) => ({
-    x: Float64Array.from(bytes.subarray(i * size, (i + 1) * size), (v) => v / levels),
-    label,
-  }));
-}
 
 /** A reader that knows nothing of networks: the class of the nearest training digit, in L2. */
 function nearest(images) {

@@ -1,7 +1,9 @@
 // A network on one input: forward, and the gradient of any function of its logits with respect to that input.
 //
 // A layer is {shape, run}: `shape` of what it gives, and `run(x)` -> [y, back], where `back(slope of y)` is the slope of x.
-// Arrays are flat and typed, images channel by channel, row by row. Plain loops; at these sizes nothing is faster.
+// Arrays are flat and typed, images channel by channel, row by row.
+
+import { products, turned, windows } from "./kernels.js";
 
 /** The numbers behind base64 text, as `kind`: float64, float32, float16 or int8. All little-endian. */
 export function decode(text, kind) {
@@ -19,6 +21,16 @@ function half(bits) {
   const exponent = (bits >> 10) & 31;
   const fraction = bits & 1023;
   return sign * (exponent ? 2 ** (exponent - 15) * (1 + fraction / 1024) : 2 ** -24 * fraction);
+}
+
+/** Images from bytes: x in [0, 1] is a byte over `levels`. */
+export function unpack({ x, y, levels }, size) {
+  const bytes = decode(x, "uint8");
+  const labels = decode(y, "uint8");
+  return Array.from(labels, (label, i) => ({
+    x: Float64Array.from(bytes.subarray(i * size, (i + 1) * size), (v) => v / levels),
+    label,
+  }));
 }
 
 /** Weights as float32; int8 times the scale of its output channel. */
@@ -121,71 +133,33 @@ function dense(spec) {
   return { shape: [outputs], run };
 }
 
-/** A convolution with a square kernel; zeros around the image. */
-function conv(spec, [inputs, height, width]) {
-  const { outputs, kernel, stride, padding } = spec;
+/** A convolution with a square kernel; zeros around the image. Both ways are one product of matrices. */
+function conv(spec, shape) {
+  const [inputs, height, width] = shape;
   const weight = weights(spec.weight);
   const bias = spec.bias && decode(spec.bias, "float32");
-  const rows = Math.floor((height + 2 * padding - kernel) / stride) + 1;
-  const columns = Math.floor((width + 2 * padding - kernel) / stride) + 1;
-  const taps = sweep(height, width, rows, columns, spec);
-  const area = kernel * kernel;
-  const input = height * width;
-  const output = rows * columns;
+  const outputs = spec.outputs;
+  const depth = weight.length / outputs;
+  const turn = turned(weight, outputs, depth);
+  const { rows, columns, gather, scatter } = windows(shape, spec);
+  const pixels = rows * columns;
+  const patches = new Float64Array(pixels * depth); // kept: the zeros outside the image are written once
+  const slopes = new Float64Array(pixels * outputs);
+  const sums = new Float64Array(pixels * depth);
   const back = (slope) => {
-    const result = new Float64Array(inputs * input);
-    for (let o = 0; o < outputs; o++) {
-      for (let i = 0; i < inputs; i++) {
-        const here = (o * inputs + i) * area;
-        const to = o * output;
-        const from = i * input;
-        for (let t = 0; t < taps.length; t += 4) {
-          const w = weight[here + taps[t]];
-          const end = to + taps[t + 1] + taps[t + 3];
-          for (let n = to + taps[t + 1], m = from + taps[t + 2]; n < end; n++, m += stride) result[m] += w * slope[n];
-        }
-      }
-    }
+    const result = new Float64Array(inputs * height * width);
+    products(turn, turned(slope, outputs, pixels, slopes), sums, depth, pixels, outputs);
+    scatter(sums, result);
     return result;
   };
   const run = (x) => {
-    const y = new Float64Array(outputs * output);
-    for (let o = 0; o < outputs; o++) {
-      if (bias) y.fill(bias[o], o * output, (o + 1) * output);
-      for (let i = 0; i < inputs; i++) {
-        const here = (o * inputs + i) * area;
-        const to = o * output;
-        const from = i * input;
-        for (let t = 0; t < taps.length; t += 4) {
-          const w = weight[here + taps[t]];
-          const end = to + taps[t + 1] + taps[t + 3];
-          for (let n = to + taps[t + 1], m = from + taps[t + 2]; n < end; n++, m += stride) y[n] += w * x[m];
-        }
-      }
-    }
+    const y = new Float64Array(outputs * pixels);
+    gather(x, patches);
+    products(weight, patches, y, outputs, pixels, depth);
+    if (bias) for (let o = 0, k = 0; o < outputs; o++) for (let n = 0; n < pixels; n++, k++) y[k] += bias[o];
     return [y, back];
   };
   return { shape: [outputs, rows, columns], run };
-}
-
-/** For each tap of the kernel and each row: tap, first output, first input, how many; only what lies inside the image. */
-function sweep(height, width, rows, columns, { kernel, stride, padding }) {
-  const span = (k, side, count) => [
-    Math.max(0, Math.ceil((padding - k) / stride)),
-    Math.min(count, Math.floor((side - 1 + padding - k) / stride) + 1),
-  ];
-  const taps = [];
-  for (let ky = 0; ky < kernel; ky++) {
-    for (let kx = 0; kx < kernel; kx++) {
-      const [left, right] = span(kx, width, columns);
-      const [top, bottom] = span(ky, height, rows);
-      for (let y = top; y < bottom; y++) {
-        const from = (y * stride + ky - padding) * width + left * stride + kx - padding;
-        if (right > left) taps.push(ky * kernel + kx, y * columns + left, from, right - left);
-      }
-    }
-  }
-  return Int32Array.from(taps);
 }
 
 /** An activation: its value, and its slope on the way back. */

@@ -120,16 +120,20 @@ export function lengths() {
   return { root, draw };
 }
 
-/** A square picture of an image: {root, draw}. Grey in [0, 1], or with `limit` a signed one: orange up, purple down, nothing at zero. */
-export function picture(side, label) {
+/**
+ * A square picture of an image: {root, draw}. Grey or, with three channels, colours, in [0, 1]. With `limit` a signed one: grey as orange
+ * up, purple down, nothing at zero; colours around the middle grey.
+ */
+export function picture(side, label, channels = 1) {
   const root = h("canvas", { class: "lab-picture", width: side, height: side, role: "img", "aria-label": label });
   const pen = root.getContext("2d");
   const draw = (x, { limit = null, text = label } = {}) => {
     const image = pen.createImageData(side, side);
+    const byte = (v) => Math.round(255 * Math.min(1, Math.max(0, v)));
+    const colour = (i) => [0, 1, 2].map((c) => byte(limit === null ? x[c * side * side + i] : 0.5 + (0.5 * x[c * side * side + i]) / limit));
     for (let i = 0; i < side * side; i++) {
-      const grey = Math.round(255 * Math.min(1, Math.max(0, x[i])));
-      const colour = limit === null ? [grey, grey, grey, 255] : signed(x[i] / limit);
-      image.data.set(colour, 4 * i);
+      const grey = () => (limit === null ? Array(3).fill(byte(x[i])) : signed(x[i] / limit));
+      image.data.set(channels === 3 ? [...colour(i), 255] : [...grey(), 255].slice(0, 4), 4 * i);
     }
     pen.putImageData(image, 0, 0);
     root.setAttribute("aria-label", text);
