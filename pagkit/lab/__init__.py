@@ -4,6 +4,8 @@
   and a network on a plane through its inputs (:func:`sliced`).
 - ``labs``: :func:`plane`, a map on which PGD is walked step by step beside the exact radius; :func:`digits`, one digit before up to
   four networks.
+- ``dial``: :func:`dial`, stored frames under one or two sliders.
+- ``live``: :func:`live`, sliders and menus that call the library, for readers with a kernel.
 - ``still``: what readers without JavaScript see.
 - ``page``: a :class:`Lab` as HTML that is the same at every run; :func:`document`, labs as a page of their own.
 - ``stored``: networks on disk: :func:`load`
@@ -17,9 +19,11 @@ ask questions of: ``nets``, ``logits(net, x)``, ``gradient(net, x, label)`` (of 
 {norm, eps, steps, stepSize, target, start})`` -> ``{x, path}``; x is a flat list of numbers.
 """
 
+from .dial import dial
 from .export import pack, rounded, sliced
 from .labs import digits, plane
+from .live import live
 from .page import Lab, document
 from .stored import load
 
-__all__ = ["Lab", "digits", "document", "load", "pack", "plane", "rounded", "sliced"]
+__all__ = ["Lab", "dial", "digits", "document", "live", "load", "pack", "plane", "rounded", "sliced"]

@@ -16,10 +16,10 @@ _carrier: list[str] = []  # the id of the lab that brings the script: the first 
 
 @dataclass(frozen=True)
 class Lab:
-    """What :func:`pagkit.lab.plane` and :func:`pagkit.lab.digits` make. As a cell's last value it is shown, and works, without a kernel.
+    """What ``lab.plane``, ``lab.digits`` and ``lab.dial`` make. As a cell's last value it is shown, and works, without a kernel.
 
     Attributes:
-        kind: ``"plane"`` or ``"digits"``.
+        kind: ``"plane"``, ``"digits"`` or ``"dial"``.
         id: the HTML id; depends on the name given, or on the content, and on nothing else.
         spec: all that the script needs, JSON-able.
         still: HTML that readers without JavaScript see, and the printed page.
@@ -31,7 +31,7 @@ class Lab:
     still: str
 
     def __repr__(self) -> str:
-        names = list(self.spec["nets"])
+        names = list(self.spec.get("nets") or self.spec["dials"])
         return f"<{self.kind} lab: {('; ' if any(',' in name for name in names) else ', ').join(names)}>"
 
     def _repr_html_(self) -> str:

@@ -21,6 +21,7 @@ MODULES = (
     "panel",
     "game",
     "digits",
+    "dial",
     "main",
 )
 

@@ -20,6 +20,7 @@ class LabWidget(anywidget.AnyWidget):
         radius: on the plane the exact distance of ``point`` to the boundary, in the norm chosen; None where none is known.
         result: what came of it. Plane: ``net``, ``label``, ``x`` (where the attack ended), ``read`` (the class there) and ``broken``.
             Digits: ``label``, ``norm`` and for each network ``clean``, ``attacked`` (classes read) and ``length`` (of the change).
+            Dial: ``frame``, ``values`` and ``says``; its ``point`` is the value of each dial, or of a row of buttons the position.
     """
 
     _esm = code()

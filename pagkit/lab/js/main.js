@@ -2,8 +2,9 @@
 
 import { plane } from "./plane.js";
 import { digits } from "./digits.js";
+import { dial } from "./dial.js";
 
-const KINDS = { plane, digits };
+const KINDS = { plane, digits, dial };
 
 /** Build a lab inside `root`; says "lab-change" when a reader changes something. */
 function build(root, kind, spec) {
