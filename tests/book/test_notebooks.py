@@ -76,6 +76,8 @@ BREAKS = [
     (lint.no_error_or_stderr, lambda nb: code(nb).outputs.append(new_output("stream", name="stderr", text="x"))),
     (lint.no_error_or_stderr, lambda nb: code(nb).outputs.append(new_output("error", ename="E", evalue="", traceback=[]))),
     (lint.no_svg, lambda nb: code(nb).outputs.append(new_output("display_data", {"image/svg+xml": "<svg/>"}))),
+    (lint.no_widgets, lambda nb: code(nb).outputs.append(new_output("display_data", {"application/vnd.jupyter.widget-view+json": {}}))),
+    (lint.no_widgets, lambda nb: nb.metadata.update(widgets={})),
     (lint.small, lambda nb: code(nb).update(source="#" * lint.MAX_BYTES)),
     (lint.no_absolute_path, lambda nb: code(nb).update(source="open('/data/x.csv')")),
     (lint.no_absolute_path, lambda nb: code(nb).outputs.append(new_output("stream", text="saved C:\\Users\\me"))),

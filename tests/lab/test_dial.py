@@ -42,12 +42,20 @@ def pages(tmp_path_factory) -> dict[str, Path]:
     return paths
 
 
-@pytest.fixture
-def visit(browser, pages):
+@pytest.fixture(scope="module")
+def opened(browser, pages):
     opened = Visit(browser, pages["light"], has_touch=True)
     yield opened
     opened.context.close()
     assert opened.complaints == [] and opened.requests == [pages["light"].as_uri()]
+
+
+@pytest.fixture
+def visit(opened):
+    """The page with both dials where they began."""
+    opened.lab("lab-dial-two", "lab.set({at: [2, 0]})")
+    opened.lab("lab-dial-one", "lab.set({at: [2]})")
+    return opened
 
 
 def state(visit: Visit, which: str = "two") -> dict:
