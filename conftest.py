@@ -4,22 +4,48 @@ The text between two numbers must be equal. A number written with a decimal poin
 exponent may move by REL or ABS, whichever is larger; a whole number (a count, a shape, a
 seed) may not move. A cell whose numbers depend on the processor says in its metadata how far
 all of them may move, whole ones included: {"tolerance": {"rel": 0.1, "abs": 5}}.
+Pictures inside HTML, a lab's, may move by LEVELS of 255 a pixel.
 """
 
+import base64
+import io
 import os
 import re
 
-REL, ABS = 2e-2, 2e-3
+REL, ABS, LEVELS = 2e-2, 2e-3, 4
 # Blanks beside a number belong to it: a column's padding changes with the digits.
 NUMBER = re.compile(r" *([-+]?\d+(?:\.\d*)?(?:[eE][-+]?\d+)?|[-+]?\.\d+(?:[eE][-+]?\d+)?) *")
+PICTURE = re.compile(r'(?<="frames":")[\w+/=]+|(?<=data:image/png;base64,)[\w+/=]+')  # pixels of a dial, or a PNG
 
 # The stored outputs were made on one thread (scripts/execute_notebooks.py).
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TQDM_DISABLE", "1")  # progress bars are for people
 
 
+def pixels(picture: str):
+    """The pixels of a PNG, or of frames without one, from base64."""
+    import numpy as np
+    from PIL import Image
+
+    data = base64.b64decode(picture)
+    array = np.asarray(Image.open(io.BytesIO(data))) if data.startswith(b"\x89PNG") else np.frombuffer(data, np.uint8)
+    return array.astype(int)
+
+
+def alike(new: str, stored: str) -> bool:
+    """Whether two pictures agree, each pixel within LEVELS."""
+    if new == stored:
+        return True
+    a, b = pixels(new), pixels(stored)
+    return a.shape == b.shape and abs(a - b).max() <= LEVELS
+
+
 def close(new: str, stored: str, tolerance: dict | None) -> bool:
-    """Whether two texts agree, each number within the tolerance."""
+    """Whether two texts agree, each number and each picture within the tolerance."""
+    seen, known = PICTURE.findall(new), PICTURE.findall(stored)
+    if len(seen) != len(known) or not all(map(alike, seen, known)):
+        return False
+    new, stored = PICTURE.sub("", new), PICTURE.sub("", stored)
     if NUMBER.split(new)[::2] != NUMBER.split(stored)[::2]:
         return False
     for a, b in zip(NUMBER.findall(new), NUMBER.findall(stored), strict=True):

@@ -5,6 +5,8 @@
 - ``labs``: :func:`plane`, a map on which PGD is walked step by step beside the exact radius; :func:`digits`, one digit before up to
   four networks.
 - ``photolab``: :func:`photo`, one photograph that an attack changes step by step, large.
+- ``dial``: :func:`dial`, stored frames under one or two sliders.
+- ``live``: :func:`live`, sliders and menus that call the library, for readers with a kernel.
 - ``still``: what readers without JavaScript see.
 - ``page``: a :class:`Lab` as HTML that is the same at every run; :func:`document`, labs as a page of their own.
 - ``stored``: networks and photographs on disk: :func:`load`, :func:`photographs`
@@ -19,10 +21,26 @@ ask questions of: ``nets``, ``logits(net, x)``, ``gradient(net, x, label)`` (of 
 been fetched, each answer is a promise, and asking fetches them.
 """
 
+from .dial import dial
 from .export import pack, rounded, sliced, to_script
 from .labs import digits, plane
+from .live import live
 from .page import Lab, document
 from .photolab import photo
 from .stored import load, photographs
 
-__all__ = ["Lab", "digits", "document", "load", "pack", "photo", "photographs", "plane", "rounded", "sliced", "to_script"]
+__all__ = [
+    "Lab",
+    "dial",
+    "digits",
+    "document",
+    "live",
+    "load",
+    "pack",
+    "photo",
+    "photographs",
+    "plane",
+    "rounded",
+    "sliced",
+    "to_script",
+]

@@ -20,7 +20,7 @@ class Lab:
     """What the functions of :mod:`pagkit.lab` make. As a cell's last value it is shown, and works, without a kernel.
 
     Attributes:
-        kind: ``"plane"``, ``"digits"`` or ``"photo"``.
+        kind: ``"plane"``, ``"digits"``, ``"dial"`` or ``"photo"``.
         id: the HTML id; depends on the name given, or on the content, and on nothing else.
         spec: all that the script needs, JSON-able.
         still: HTML that readers without JavaScript see, and the printed page.
@@ -34,7 +34,7 @@ class Lab:
     nets: dict[str, Packed] | None = None
 
     def __repr__(self) -> str:
-        names = list(self.spec["nets"])
+        names = list(self.spec.get("nets") or self.spec["dials"])
         return f"<{self.kind} lab: {('; ' if any(',' in name for name in names) else ', ').join(names)}>"
 
     def _repr_html_(self) -> str:

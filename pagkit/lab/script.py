@@ -28,6 +28,7 @@ MODULES = (
     "photolog",
     "photoview",
     "photo",
+    "dial",
     "main",
 )
 WORKER = MODULES[:4]  # what attacks, and serves attacks; it needs no page

@@ -21,6 +21,7 @@ class LabWidget(anywidget.AnyWidget):
         result: what came of it. Plane: ``net``, ``label``, ``x`` (where the attack ended), ``read`` (the class there) and ``broken``.
             Photograph: ``net``, ``label``, ``x``, ``read`` and ``broken``; empty until the attack has ended.
             Digits: ``label``, ``norm`` and for each network ``clean``, ``attacked`` (classes read) and ``length`` (of the change).
+            Dial: ``frame``, ``values`` and ``says``; its ``point`` is the value of each dial, or of a row of buttons the position.
     """
 
     _esm = code()

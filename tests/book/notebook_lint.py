@@ -71,6 +71,12 @@ def no_svg(nb: NotebookNode) -> list[str]:
     return [f"cell {cell.id} stores an SVG: use PNG" for cell, o in outputs(nb) if "image/svg+xml" in o.get("data", {})]
 
 
+def no_widgets(nb: NotebookNode) -> list[str]:
+    """A widget's state belongs to a kernel that is gone: ``pagkit.lab.live`` stores a figure in its place."""
+    bad = [cell.id for cell, o in outputs(nb) if any("widget" in kind for kind in o.get("data", {}))]
+    return [f"cell {name} stores a widget" for name in bad] + ["the notebook stores widgets"] * ("widgets" in nb.metadata)
+
+
 def small(nb: NotebookNode) -> list[str]:
     size = len(nbformat.writes(nb).encode())
     return [] if size <= MAX_BYTES else [f"{size} bytes; at most {MAX_BYTES}: draw fewer or smaller figures"]
@@ -213,6 +219,7 @@ NOTEBOOK_RULES = [
     python3_kernel,
     no_error_or_stderr,
     no_svg,
+    no_widgets,
     small,
     no_absolute_path,
     short_cells,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 
 import pytest
@@ -10,8 +11,9 @@ from torch import nn
 
 from pagkit import data, exact
 from pagkit.diffusion import DDPM
+from pagkit.recipe import Recipe
 from pagkit.targets import scores
-from tests.helpers import run_cells
+from tests.helpers import BOOK, run_cells
 
 NOTEBOOK = "08-principled-source.ipynb"
 
@@ -65,3 +67,20 @@ def test_its_memory_is_the_score_of_a_bump_on_every_image() -> None:
         squares = (x_t.flatten(1)[:, None] - math.sqrt(a) * points).square().sum(-1)
         (gradient,) = torch.autograd.grad((-squares / (2 * (1 - a))).logsumexp(1).sum(), x_t)
         assert torch.allclose(memory.score(x_t.detach(), t, y), gradient, rtol=1e-6, atol=1e-9)
+
+
+@pytest.mark.parametrize("guidance", [0.0, 1.5])
+def test_its_sampler_draws_what_the_library_draws(guidance: float) -> None:
+    taught = run_cells(NOTEBOOK, "setup", "sampler")
+    torch.manual_seed(0)
+    ddpm, labels = DDPM((1, 8, 8), 10, (0.0, 1.0), widths=(8,)), torch.tensor([3, 7, 0])
+    ours = taught["sample"](ddpm, labels, guidance, list(range(999, 0, -100)), torch.Generator().manual_seed(4))
+    library = ddpm.sample(labels, guidance=guidance, steps=10, generator=torch.Generator().manual_seed(4))
+    assert torch.allclose(ours, library, atol=1e-4) and 0.05 < ours.std()
+
+
+def test_the_level_that_chapter_10_trains_with_is_studied() -> None:
+    cells = {cell["id"]: "".join(cell["source"]) for cell in json.loads((BOOK / NOTEBOOK).read_text())["cells"]}
+    level = Recipe.load("digits-pag-sbg").target_options["t"]
+    assert f"{level}," in cells["averaged"] and f"{level}," in cells["dial"] and f"t={level}" in cells["live-direction"]
+    assert "`digits-pag-sbg`" in cells["c03b"] and "`digits-pag-sbg`" in cells["c31b"]

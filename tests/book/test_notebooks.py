@@ -1,5 +1,6 @@
 """The notebooks keep to the house rules; nbval compares their numbers as conftest.py promises; executing twice changes nothing."""
 
+import base64
 import copy
 import re
 import shutil
@@ -76,6 +77,8 @@ BREAKS = [
     (lint.no_error_or_stderr, lambda nb: code(nb).outputs.append(new_output("stream", name="stderr", text="x"))),
     (lint.no_error_or_stderr, lambda nb: code(nb).outputs.append(new_output("error", ename="E", evalue="", traceback=[]))),
     (lint.no_svg, lambda nb: code(nb).outputs.append(new_output("display_data", {"image/svg+xml": "<svg/>"}))),
+    (lint.no_widgets, lambda nb: code(nb).outputs.append(new_output("display_data", {"application/vnd.jupyter.widget-view+json": {}}))),
+    (lint.no_widgets, lambda nb: nb.metadata.update(widgets={})),
     (lint.small, lambda nb: code(nb).update(source="#" * lint.MAX_BYTES)),
     (lint.no_absolute_path, lambda nb: code(nb).update(source="open('/data/x.csv')")),
     (lint.no_absolute_path, lambda nb: code(nb).outputs.append(new_output("stream", text="saved C:\\Users\\me"))),
@@ -138,7 +141,12 @@ def html(text: str) -> list:
     return [new_output("display_data", {"text/html": text, "text/plain": "<IPython.core.display.HTML object>"})]
 
 
+def frames(*pixels: int) -> str:
+    return f'{{"frames":"{base64.b64encode(bytes(pixels)).decode()}","n":2}}'
+
+
 HTML_CELL = "from IPython.display import HTML, display\ndisplay(HTML('<td>0.4250</td>'))"
+LAB_CELL = f"from IPython.display import HTML, display\ndisplay(HTML({frames(7, 200)!r}))"
 STDERR_CELL = "import sys\nprint('noise', file=sys.stderr)\nprint('gain 0.5')"
 NBVAL_CASES = [
     ("equal", "print('acc 0.4250')", stream("acc 0.4250"), None, True),
@@ -156,6 +164,9 @@ NBVAL_CASES = [
     ("result", "0.4250", [new_output("execute_result", {"text/plain": "0.4249"}, execution_count=1)], None, True),
     ("html-close", HTML_CELL, html("<td>0.4249</td>"), None, True),
     ("html-far", HTML_CELL, html("<td>0.55</td>"), None, False),
+    ("frames-close", LAB_CELL, html(frames(9, 197)), None, True),
+    ("frames-far", LAB_CELL, html(frames(7, 190)), None, False),
+    ("frames-more", LAB_CELL, html(frames(7, 200, 0)), None, False),
     ("output-lost", "pass", stream("gain 0.5"), None, False),
     ("output-new", "print('gain 0.5')", [], None, False),
     ("stderr", STDERR_CELL, stream("gain 0.5"), None, True),

@@ -2,9 +2,10 @@
 
 import { plane } from "./plane.js";
 import { digits } from "./digits.js";
+import { dial } from "./dial.js";
 import { photo } from "./photo.js";
 
-const KINDS = { plane, digits, photo };
+const KINDS = { plane, digits, dial, photo };
 
 /** Build a lab inside `root`; says "lab-change" when a reader changes something. */
 function build(root, kind, spec) {

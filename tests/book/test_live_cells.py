@@ -1,0 +1,68 @@
+"""The chapters' cells with sliders: each slider and menu calls the library, and what is drawn follows."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import matplotlib
+import pytest
+import torch
+
+from pagkit import data, lab
+from pagkit.diffusion import DDPM
+from tests.helpers import BOOK, run_cells
+
+
+@pytest.fixture(autouse=True)
+def in_the_book(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("ipywidgets", reason="ipywidgets is not installed: live cells are not tried")
+    monkeypatch.chdir(BOOK)
+    matplotlib.use("Agg")
+    monkeypatch.setattr("matplotlib.pyplot.show", lambda: matplotlib.pyplot.close("all"))
+
+
+def source(notebook: str, cell: str) -> str:
+    cells = json.loads((BOOK / notebook).read_text())["cells"]
+    return next("".join(c["source"]) for c in cells if c["id"] == cell)
+
+
+def opened(notebook: str, cell: str, namespace: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """The controls of a live cell by name, as in front of a reader."""
+    boxes, live = [], lab.live
+    monkeypatch.setattr(lab, "live", lambda draw, **controls: boxes.append(live(draw, widgets=True, **controls)))
+    exec(compile(source(notebook, cell), cell, "exec"), namespace)
+    return {control.description: control for control in boxes[0].children if hasattr(control, "description")}
+
+
+def test_chapter_3_attacks_the_toy(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    names = run_cells("03-pgd.ipynb", "steepest") | {"lab": lab}
+    controls = opened("03-pgd.ipynb", "live-pgd", names, monkeypatch)
+    controls["eps"].value = 5.0
+    controls["norm"].value = "linf"
+    said = capsys.readouterr().out
+    assert "l2, eps 15: the attack leaves" in said and "l2, eps 5: the attack leaves" in said and "linf, eps 5: the attack" in said
+    assert said.count("out of reach of any") == 2 and set(controls) == {"norm", "eps", "steps", "step size"}
+
+
+def test_chapter_5_paints_a_ghost(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    names = run_cells("05-aligned-gradients.ipynb", "setup", "reader") | {"lab": lab}
+    names["nets"] = {n: lab.load(f"labs/digits-{n}.safetensors", names["task"]) for n in ("standard", "adversarial")}
+    controls = opened("05-aligned-gradients.ipynb", "live-paint", names, monkeypatch)
+    controls["network"].value = "standard"
+    controls["to"].value = 3
+    controls["eps"].value = 2.5
+    lines = [line for line in capsys.readouterr().out.splitlines() if " reads " in line]
+    assert len(lines) == 4 and lines[0].startswith("adversarial reads") and lines[3].startswith("standard reads 3, the reader")
+
+
+def test_chapter_8_asks_for_a_direction(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    names = run_cells("08-principled-source.ipynb", "setup", "score-difference")
+    names["task"] = data.load("digits", train_per_class=20)
+    torch.manual_seed(0)
+    names["ddpm"] = DDPM((1, 8, 8), 10, (0.0, 1.0), widths=(8,))
+    exec(compile(source("08-principled-source.ipynb", "averaged"), "averaged", "exec"), names)
+    controls = opened("08-principled-source.ipynb", "live-direction", names, monkeypatch)
+    controls["t"].value = 300
+    controls["draws"].value = 1
+    assert capsys.readouterr().out.count("cosine of the two directions:") == 3
