@@ -1,6 +1,6 @@
 """Write the book's answer, with its figures, into README.md and book/index.md, between the marks that stand there.
 
-    python scripts/answer.py            after a result was added; a test holds both pages to it
+python scripts/answer.py            after a result was added; a test holds both pages to it
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ PAGES = (ROOT / "README.md", ROOT / "book" / "index.md")
 START, END = "<!-- answer: made by scripts/answer.py from book/results -->", "<!-- end of the answer -->"
 HALF, ONE = "autoattack-l2-0.5", "autoattack-l2-1"
 STANDARD, NOISE, MORE_NOISE = "digits-standard", "digits-noise", "digits-noise+noise=0.4"
-WRONG = "digits-pag-control+target_options.change=wrong_class"
+FIELD = "digits-pag-control+target_options.change=smooth_field"
 SCORES, MORE_SCORES, ATTACKED = "digits-pag-sbg", "digits-pag-sbg+weight=4", "digits-adversarial-l2+eps=1"
 
 
@@ -40,7 +40,7 @@ def answer() -> str:
         f"**Farther out the direction counts.** At L2 1 scores leave {held(MORE_SCORES, ONE)} %, over noise "
         f"{over(MORE_NOISE, MORE_SCORES, ONE)}, and over adversarial training {over(ATTACKED, MORE_SCORES, ONE)} points. On the toy, where "
         f"robustness is exact, alignment adds {results.difference(toy, *names, 'exact-l2-20')} points near the widest margin.",
-        f"**A wrong direction is worse than none.** Directions to the wrong class leave {held(WRONG, HALF)} % at L2 0.5.",
+        f"**A direction that leads nowhere is worse than none.** A random field for each class leaves {held(FIELD, HALF)} % at L2 0.5.",
     )
     return "\n".join(f"{i}. {line}" for i, line in enumerate(lines, 1))
 

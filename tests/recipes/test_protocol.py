@@ -111,3 +111,49 @@ def test_bad_calls(text: str, call: list[str], message: str, tmp_path: Path, cap
     (tmp_path / "small.yaml").write_text(text)
     assert protocol.main([*call, "--protocol", str(tmp_path / "small.yaml"), "--out", str(tmp_path)]) == 2
     assert message in capsys.readouterr().err
+
+
+MEASURED = """
+small:
+  settings: [epochs=1]
+  seed: 0
+  by: [pgd-l2-0.5, pgd-l2-1]
+  within: 1.5
+  measured:
+    all: {seeds: [1, 2], first_seed_only: [autoattack-linf-0.1, checklist], recipes: [digits-noise]}
+    some: {seeds: [3], metrics: [pgd-l2-1], recipes: [digits-slope+slope=3]}
+  methods:
+    noise: {recipe: digits-noise, key: noise, values: [0.1]}
+"""
+
+
+def test_what_is_measured_in_the_end(tmp_path: Path) -> None:
+    path = tmp_path / "small.yaml"
+    path.write_text(MEASURED)
+    plan = protocol.read("small", path)
+    first, second = (plan.measured["digits-noise"].recipe("digits-noise", seed) for seed in (1, 2))
+    assert first.checklist and set(first.metrics) - set(second.metrics) == {"autoattack-linf-0.1"} and not second.checklist
+    (metric,) = plan.measured["digits-slope+slope=3"].recipe("digits-slope+slope=3", 3).metrics
+    assert metric == "pgd-l2-1"
+    for text, message in (
+        (MEASURED.replace("[digits-slope+slope=3]", "[digits-noise]"), "digits-noise is to be measured twice"),
+        (MEASURED.replace("metrics: [pgd-l2-1]", "metrics: [pgd-l2-9]"), "digits-slope.slope=3 does not measure pgd-l2-9"),
+    ):
+        path.write_text(text)
+        with pytest.raises(ValueError, match=message):
+            plan = protocol.read("small", path)
+            plan.measured["digits-slope+slope=3"].recipe("digits-slope+slope=3", 3)
+
+
+@pytest.mark.parametrize("data", yaml.safe_load(protocol.PROTOCOL.read_text()))
+def test_all_that_is_to_be_measured_can_be(data: str) -> None:
+    plan = protocol.read(data)
+    assert plan.measured
+    for name, how in plan.measured.items():
+        for seed in how.seeds:
+            assert how.recipe(name, seed).seed == seed
+
+
+def test_a_seed_that_is_not_planned_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert protocol.main(["measure", "digits", "digits-noise", "--seed", "9"]) == 2
+    assert "seed is 9; expected one of 1, 2, 3, for digits-noise" in capsys.readouterr().err

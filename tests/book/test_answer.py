@@ -1,0 +1,35 @@
+"""The answer on the front page and in the README is the one that the results give."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.helpers import ROOT
+
+sys.path.insert(0, str(ROOT / "scripts"))
+import answer  # noqa: E402
+
+
+@pytest.mark.parametrize("path", answer.PAGES, ids=lambda path: path.name)
+def test_the_answer_is_that_of_the_results(path: Path) -> None:
+    page = path.read_text()
+    assert page == answer.filled(page), "run `python scripts/answer.py`"
+
+
+def test_the_answer_says_what_the_figures_say() -> None:
+    """Its sentences hold only while these signs do."""
+    runs = answer.results.load_all(ROOT / "book" / "results")
+    gap = answer.results.difference
+    assert gap(runs, answer.STANDARD, answer.SCORES, answer.HALF).sign == 1
+    assert gap(runs, answer.NOISE, answer.SCORES, answer.HALF).sign == 0
+    assert gap(runs, answer.MORE_NOISE, answer.MORE_SCORES, answer.ONE).sign == 1
+    assert gap(runs, answer.STANDARD, answer.FIELD, answer.HALF).sign == -1
+
+
+def test_a_page_without_the_marks_is_refused() -> None:
+    for page in ("nothing", answer.START, answer.END):
+        with pytest.raises(ValueError, match="the page has no <!-- "):
+            answer.filled(page)
