@@ -48,7 +48,7 @@ class Measured:
 
 @dataclass(frozen=True)
 class Plan:
-    """The protocol of one data set: its rule, the recipes, settings in their names, that are the trials of each method, and those
+    """One section of the protocol: its rule, the recipes, settings in their names, that are the trials of each method, and those
     that are measured in the end."""
 
     by: tuple[str, ...]
@@ -59,10 +59,10 @@ class Plan:
 
 
 def read(data: str, path: Path = PROTOCOL) -> Plan:
-    """The plan of one data set.
+    """The plan of one section.
 
     Raises:
-        ValueError: a data set that the protocol does not have, methods with different numbers of trials.
+        ValueError: a section that the protocol does not have, methods with different numbers of trials.
     """
     protocol = yaml.safe_load(path.read_text())
     if data not in protocol:
@@ -125,7 +125,7 @@ def load(folder: Path, plan: Plan) -> dict[str, Result]:
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=("run", "choose", "measure"))
-    parser.add_argument("data", help="a data set of the protocol")
+    parser.add_argument("data", help="a section of the protocol, such as digits")
     parser.add_argument("only", nargs="*", help="these methods or, for measure, these recipes only, in this order")
     parser.add_argument("--seed", type=int, help="for measure: this seed only")
     parser.add_argument("--out", type=Path, help="the folder of the trials (default book/trials) or results (default book/results)")

@@ -1,4 +1,4 @@
-"""What a public address brings: buttons that open a chapter on Binder or Colab, links to the source, a card for those who share a page.
+"""What a public address brings: a button that opens a chapter on Binder, links to the source, a card for those who share a page.
 
 Both addresses are set in one place, `sphinx: config:` of `_config.yml`. While they are empty, as in a copy on somebody's disk, no page
 shows a button that leads nowhere.
@@ -22,11 +22,8 @@ def buttons(app: Sphinx, config: Config) -> None:
             "repository_url": config.public_repository.rstrip("/"),
             "use_repository_button": True,
             "use_issues_button": True,
-            "launch_buttons": {
-                "binderhub_url": "https://mybinder.org",
-                "colab_url": "https://colab.research.google.com",
-                "notebook_interface": "jupyterlab",
-            },
+            # not Colab, which opens a notebook without the library and the results that it reads
+            "launch_buttons": {"binderhub_url": "https://mybinder.org", "notebook_interface": "jupyterlab"},
         }
     if config.public_site:
         config.html_baseurl = config.public_site.rstrip("/") + "/"

@@ -1,7 +1,6 @@
 """Leave out sphinx-thebe, which Jupyter Book 1.x always loads.
 
-This book has no launch button, so nothing would use it; and it declares one constant twice,
-which is an error in the console of every page.
+No page runs its cells through it; and it declares one constant twice, which is an error in the console of every page.
 """
 
 from sphinx.application import Sphinx

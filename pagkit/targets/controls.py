@@ -15,7 +15,7 @@ from ..data import Task
 from ..data.defaults import plain_defaults
 from ..models import differentiable, log_odds, logits_of
 from ..recipes.keys import CHANGES
-from .heuristics import nearest_neighbor
+from .heuristics import nearest_neighbor, rows_by_class
 from .target import GradientTarget
 
 Directions = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -96,10 +96,8 @@ def _other_example(task: Task, source: GradientTarget, generator: torch.Generato
 
 
 def _random_image(task: Task, source: GradientTarget, generator: torch.Generator) -> Directions:
-    rows = [(task.train.y == label).nonzero().flatten() for label in range(len(task.classes))]
-    if empty := [name for name, found in zip(task.classes, rows, strict=True) if len(found) == 0]:
-        raise ValueError(f"class {empty[0]!r} has no training examples; expected at least one")
-    picked = torch.stack([found[torch.randint(len(found), (len(task.train),), generator=generator)] for found in rows], dim=1)
+    drawn = [rows[torch.randint(len(rows), (len(task.train),), generator=generator)] for rows in rows_by_class(task)]
+    picked = torch.stack(drawn, dim=1)
 
     def directions(index: Tensor, x: Tensor, classes: Tensor) -> Tensor:
         return task.train.x[picked[_known(index, "random_image")].gather(1, classes.cpu())].to(x) - x[:, None]

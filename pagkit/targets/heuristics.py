@@ -25,7 +25,7 @@ def one_image(task: Task, *, generator: torch.Generator | None = None) -> Gradie
         ValueError: a class without training examples.
     """
     generator = generator or torch.Generator().manual_seed(0)
-    picks = [rows[torch.randint(len(rows), (), generator=generator)] for rows in _rows_by_class(task)]
+    picks = [rows[torch.randint(len(rows), (), generator=generator)] for rows in rows_by_class(task)]
     return _fixed("one_image", task.train.x[torch.stack(picks)])
 
 
@@ -40,7 +40,7 @@ def class_mean(task: Task, *, scale: float = 1.0) -> GradientTarget:
     """
     if not scale > 0:
         raise ValueError(f"scale is {scale}; expected a positive number")
-    return _fixed("class_mean", scale * torch.stack([task.train.x[rows].mean(0) for rows in _rows_by_class(task)]))
+    return _fixed("class_mean", scale * torch.stack([task.train.x[rows].mean(0) for rows in rows_by_class(task)]))
 
 
 @plain_defaults()
@@ -56,7 +56,7 @@ def nearest_neighbor(task: Task, *, per_class: int | None = None) -> GradientTar
     """
     if per_class is not None and per_class < 1:
         raise ValueError(f"per_class is {per_class}; expected at least 1")
-    candidates = [rows[:per_class] for rows in _rows_by_class(task)]
+    candidates = [rows[:per_class] for rows in rows_by_class(task)]
     for name, rows in zip(task.classes, candidates, strict=True):
         if len(rows) < 2:
             raise ValueError(f"class {name!r} has {len(rows)} candidate; expected at least 2, since a point is not its own neighbour")
@@ -83,7 +83,12 @@ def _fixed(name: str, images: Tensor) -> GradientTarget:
     return GradientTarget(name, lambda index, x, classes: images.to(x)[classes.to(x.device)] - x[:, None])
 
 
-def _rows_by_class(task: Task) -> list[Tensor]:
+def rows_by_class(task: Task) -> list[Tensor]:
+    """The positions of each class in the training split.
+
+    Raises:
+        ValueError: a class without training examples.
+    """
     rows = [(task.train.y == label).nonzero().flatten() for label in range(len(task.classes))]
     for name, found in zip(task.classes, rows, strict=True):
         if len(found) == 0:

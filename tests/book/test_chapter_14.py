@@ -11,6 +11,7 @@ from torch import nn
 
 from pagkit import attacks, data, evaluation, models
 from pagkit.attacks import Threat
+from pagkit.exercises import defences
 from tests.helpers import run_cells
 
 NOTEBOOK = "14-trust-no-number.ipynb"
@@ -117,3 +118,15 @@ def test_dice_moves_the_image_by_at_most_one_pixel(taught: dict[str, Any], exam:
     shifts = [torch.nn.functional.pad(exam.x, (1, 1, 1, 1))[..., i : i + 8, j : j + 8] for i in range(3) for j in range(3)]
     nearest = torch.stack([(seen - moved).flatten(1).std(1) for moved in shifts]).amin(0)
     assert ((nearest - 0.15).abs() < 0.06).all()
+
+
+@pytest.mark.parametrize("name", ["leave the ball", "another digit", "leave the box", "not a number", "fewer digits", "honest"])
+def test_the_library_refuses_what_the_chapter_refuses(taught: dict[str, Any], net: nn.Module, exam: data.Split, name: str) -> None:
+    threat, attack = Threat("l2", 0.3), taught["cheats"].get(name, attacks.pgd)
+    x_adv = attack(net, exam.x.clone(), exam.y.clone(), threat)
+    ours, theirs = (objection(x_adv, exam.x, threat) for objection in (defences.objection, taught["objection"]))
+    assert (ours is None) == (theirs is None) == (name == "honest")
+
+
+def test_the_librarys_stairs_are_the_chapters(taught: dict[str, Any], net: nn.Module, exam: data.Split) -> None:
+    assert torch.equal(defences.Stairs(net)(exam.x), taught["Stairs"](net)(exam.x))

@@ -10,6 +10,7 @@ import yaml
 
 from pagkit import experiment, results
 from pagkit.evaluation import Score
+from pagkit.recipe import Recipe
 from pagkit.results import Result
 from tests.helpers import ROOT
 
@@ -157,3 +158,40 @@ def test_all_that_is_to_be_measured_can_be(data: str) -> None:
 def test_a_seed_that_is_not_planned_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert protocol.main(["measure", "digits", "digits-noise", "--seed", "9"]) == 2
     assert "seed is 9; expected one of 1, 2, 3, for digits-noise" in capsys.readouterr().err
+
+
+CHOSEN = {  # by the first attack of the rule, which a recipe's own setting is: method, recipe, key
+    "noise": ("digits-noise", "noise"),
+    "slope": ("digits-slope", "slope"),
+    "slope-log-odds": ("digits-slope-log-odds", "slope"),
+    "adversarial-7": ("digits-adversarial-l2", "eps"),
+    "pag-oi": ("digits-pag-oi", "weight"),
+    "pag-cm": ("digits-pag-cm", "weight"),
+    "pag-nn": ("digits-pag-nn", "weight"),
+    "pag-sbg": ("digits-pag-sbg", "weight"),
+    "slope-noise": ("digits-slope-noise", "slope"),
+    "slope-adversarial": ("digits-slope-adversarial", "slope"),
+    "pag-nn-noise": ("digits-pag-nn-noise", "weight"),
+    "pag-sbg-noise": ("digits-pag-sbg-noise", "weight"),
+}
+
+
+def test_the_recipes_hold_what_the_committed_trials_choose() -> None:
+    held = {}
+    for section in ("digits", "digits-sums"):
+        plan = protocol.read(section)
+        chosen = protocol.choose(protocol.load(protocol.TRIALS, plan), plan)
+        for method in plan.trials:
+            held[method] = protocol.trial(chosen[method, plan.by[0]], plan)
+        for name in chosen.values():  # what either attack chooses is measured in the end
+            measured = [found for found in plan.measured if _same(protocol.trial(name, plan), found)]
+            assert measured, f"{name} is chosen and not measured"
+    assert set(held) == {*CHOSEN, "adversarial-1"}
+    for method, (recipe, key) in CHOSEN.items():
+        assert getattr(Recipe.load(recipe), key) == getattr(held[method], key), method
+
+
+def _same(trial: Recipe, name: str) -> bool:
+    """Whether a recipe trains as the trial does, its held-out part apart."""
+    keys = ("method", "target", "weight", "slope", "slope_of", "noise", "eps", "steps", "epochs", "ramp", "target_options")
+    return all(getattr(trial, key) == getattr(Recipe.load(name), key) for key in keys)

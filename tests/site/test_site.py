@@ -7,6 +7,7 @@ check of serious or critical impact that EXCEPTIONS does not name.
 from __future__ import annotations
 
 import os
+import re
 import threading
 from collections.abc import Iterator
 from functools import partial
@@ -93,6 +94,18 @@ def findings(tab: playwright.Page, options: dict) -> list[str]:
         for node in rule["nodes"]
         if rule["impact"] in ("serious", "critical") and not any(rule["id"] == name and part in node["html"] for name, part in EXCEPTIONS)
     ]
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if re.match(r"book/\d\d-", page)])
+def test_equations_carry_the_number_of_their_chapter(page: str) -> None:
+    shown = re.findall(r'class="eqno">\(([^<)]*)\)', (HTML / page).read_text())
+    assert shown == [f"{int(page[5:7])}.{i}" for i in range(1, len(shown) + 1)]
+
+
+def test_figures_link_to_result_files_that_are_there() -> None:
+    links = {(page, link) for page in PAGES for link in re.findall(r'href="(results/[^"]+\.json)"', (HTML / page).read_text())}
+    assert len(links) > 50
+    assert [link for page, link in sorted(links) if not ((HTML / page).parent / link).is_file()] == []
 
 
 @pytest.mark.parametrize("page", PAGES)
