@@ -20,6 +20,7 @@ def buttons(app: Sphinx, config: Config) -> None:
     if config.public_repository:
         config.html_theme_options |= {
             "repository_url": config.public_repository.rstrip("/"),
+            "repository_branch": "main",
             "use_repository_button": True,
             "use_issues_button": True,
             # not Colab, which opens a notebook without the library and the results that it reads
@@ -36,7 +37,7 @@ def card(app: Sphinx, page: str, template: str, context: dict, doctree: nodes.do
     told = {
         "og:title": context["title"],
         "og:type": "article",
-        "og:description": first.astext()[:200] if first else app.config.project,
+        "og:description": " ".join(first.astext().split())[:200] if first else app.config.project,
         "og:url": f"{app.config.html_baseurl}{page}.html",
         "og:image": app.config.html_baseurl + CARD,
         "twitter:card": "summary_large_image",

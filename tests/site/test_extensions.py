@@ -54,9 +54,10 @@ def test_an_address_brings_them() -> None:
     told = config(public_repository="https://github.com/owner/name/", public_site="https://owner.github.io/name")
     public_address.buttons(None, told)
     assert told.html_theme_options["repository_url"] == "https://github.com/owner/name"
+    assert told.html_theme_options["repository_branch"] == "main"
     assert "binderhub_url" in told.html_theme_options["launch_buttons"]
     context: dict[str, str] = {"title": 'A "title"'}
-    doctree = nodes.container("", nodes.paragraph(text="What it is about."))
+    doctree = nodes.container("", nodes.paragraph(text="What it\nis about."))
     public_address.card(SimpleNamespace(config=told), "book/10-digits", "page.html", context, doctree)
     assert 'property="og:url" content="https://owner.github.io/name/book/10-digits.html"' in context["metatags"]
     assert "&quot;title&quot;" in context["metatags"] and "What it is about." in context["metatags"]
