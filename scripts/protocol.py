@@ -14,6 +14,7 @@ import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 import yaml
@@ -35,15 +36,15 @@ class Measured:
     metrics: tuple[str, ...] | None = None
     first_seed_only: tuple[str, ...] = ()
 
-    def recipe(self, name: str, seed: int) -> Recipe:
+    def recipe(self, name: str, seed: int, **changes: Any) -> Recipe:
         left = () if seed == self.seeds[0] else self.first_seed_only
-        recipe = Recipe.load(name, seed=seed)
-        metrics = {metric: how for metric, how in recipe.metrics.items() if metric in (self.metrics or recipe.metrics)}
-        if unknown := sorted({*(self.metrics or ()), *self.first_seed_only} - {*recipe.metrics, "checklist"}):
-            raise ValueError(f"{name} does not measure {unknown[0]}; expected some of {', '.join(recipe.metrics)}")
+        recipe = Recipe.load(name, seed=seed, **changes)
+        metrics = {metric: recipe.metrics.get(metric, {}) for metric in self.metrics or recipe.metrics}
+        if unknown := sorted({*self.first_seed_only} - {*metrics, "checklist"}):
+            raise ValueError(f"{name} does not measure {unknown[0]}; expected some of {', '.join(metrics)}")
         kept = {metric: how for metric, how in metrics.items() if metric not in left}
         checklist = {} if self.metrics is not None or "checklist" in left else recipe.checklist
-        return Recipe.load(name, seed=seed, metrics=kept, checklist=checklist)
+        return Recipe.load(name, seed=seed, metrics=kept, checklist=checklist, **changes)
 
 
 @dataclass(frozen=True)
@@ -84,10 +85,11 @@ def read(data: str, path: Path = PROTOCOL) -> Plan:
     return Plan(tuple(said["by"]), said["within"], said["seed"], trials, measured)
 
 
-def trial(name: str, plan: Plan) -> Recipe:
+def trial(name: str, plan: Plan, **changes: Any) -> Recipe:
     """The recipe of a trial. It is measured by what the rule asks for, as the recipe says, and by nothing else."""
     recipe = Recipe.load(name, seed=plan.seed)
-    return Recipe.load(name, seed=plan.seed, metrics={metric: recipe.metrics[metric] for metric in plan.by}, alignment={}, checklist={})
+    metrics = {metric: recipe.metrics[metric] for metric in plan.by}
+    return Recipe.load(name, seed=plan.seed, metrics=metrics, alignment={}, checklist={}, **changes)
 
 
 def admitted(found: dict[str, Result], plan: Plan, method: str) -> list[str]:
@@ -129,6 +131,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("only", nargs="*", help="these methods or, for measure, these recipes only, in this order")
     parser.add_argument("--seed", type=int, help="for measure: this seed only")
     parser.add_argument("--out", type=Path, help="the folder of the trials (default book/trials) or results (default book/results)")
+    parser.add_argument("--task", help="other data than the recipes', such as a folder's copy of CIFAR-10: folder:PATH")
     parser.add_argument("--protocol", type=Path, default=PROTOCOL, help="(default book/results/protocol.yaml)")
     args = parser.parse_args(arguments)
     try:
@@ -136,35 +139,36 @@ def main(arguments: list[str] | None = None) -> int:
         known = plan.measured if args.what == "measure" else plan.trials
         if unknown := [name for name in args.only if name not in known]:
             raise ValueError(f"{args.data} has no {unknown[0]!r} to {args.what}; expected some of {', '.join(known)}")
+        changes = {"task": args.task} if args.task else {}
         if args.what == "measure":
-            return _measure(plan, args.only or list(known), args.seed, args.out or RESULTS)
-        return _run(plan, args.only or list(known), args.out or TRIALS) if args.what == "run" else _choose(plan, args.out or TRIALS)
+            return _measure(plan, args.only or list(known), args.seed, args.out or RESULTS, changes)
+        return _run(plan, args.only or list(known), args.out or TRIALS, changes) if args.what == "run" else _choose(plan, args.out or TRIALS)
     except ValueError as error:
         print(f"protocol: {error}", file=sys.stderr)
         return 2
 
 
-def _run(plan: Plan, methods: list[str], out: Path) -> int:
+def _run(plan: Plan, methods: list[str], out: Path, changes: dict[str, Any]) -> int:
     torch.set_num_threads(1)
     names = [name for method in methods for name in plan.trials[method]]
-    recipes = {name: trial(name, plan) for name in names}  # a slip in any of them is found before the first is run
+    recipes = {name: trial(name, plan, **changes) for name in names}  # a slip in any of them is found before the first is run
     for i, name in enumerate(names):
         path, started = out / f"{name}.json", time.perf_counter()
         if path.is_file():
             continue
-        result = experiment.run(recipes[name], out=out / "last", device="cpu", progress=False)
+        result = experiment.run(recipes[name], out=RUNS / "trials" / name, device="cpu", progress=False)
         results.save(path, result)
         figures = ", ".join(f"{metric} {score.correct}/{score.total}" for metric, score in result.metrics.items())
         print(f"{i + 1}/{len(names)} {name}: {figures}, {time.perf_counter() - started:.0f} s", flush=True)
     return 0
 
 
-def _measure(plan: Plan, names: list[str], only: int | None, out: Path) -> int:
+def _measure(plan: Plan, names: list[str], only: int | None, out: Path, changes: dict[str, Any]) -> int:
     torch.set_num_threads(1)
     seeds = {name: [seed for seed in plan.measured[name].seeds if only in (None, seed)] for name in names}
     if nothing := [name for name, found in seeds.items() if not found]:
         raise ValueError(f"seed is {only}; expected one of {', '.join(map(str, plan.measured[nothing[0]].seeds))}, for {nothing[0]}")
-    work = [(name, seed, plan.measured[name].recipe(name, seed)) for name in names for seed in seeds[name]]  # a slip in any is found first
+    work = [(name, seed, plan.measured[name].recipe(name, seed, **changes)) for name in names for seed in seeds[name]]  # a slip in any is found first
     for name, seed, recipe in work:
         path, started = out / name / f"seed-{seed}.json", time.perf_counter()
         if path.is_file():

@@ -29,6 +29,7 @@ def load(
     root: str | Path | None = None,
     train_per_class: int | None = None,
     test_per_class: int | None = None,
+    test_skip_per_class: int | None = None,
     size: int | None = None,
     holdout: int | None = None,
 ) -> Task:
@@ -42,6 +43,8 @@ def load(
             names, else ``~/.cache/pagkit/data``), and what a relative ``folder:`` path starts from (default: the working directory).
         train_per_class, test_per_class: keep at most this many examples of each class. For the toy this is
             the number drawn (default 3000 and 300; a multiple of three, one third for each mode).
+        test_skip_per_class: leave out the first so many of each class that would be drawn, and keep ``test_per_class`` of those that
+            follow: examples that no run with the same ``seed`` and ``train_per_class`` has looked at. Images only.
         size: CIFAR, STL or the images of a folder are resized to ``size`` x ``size`` pixels. Needed when those of a folder differ.
         holdout: set aside so many training examples, to choose settings on without a look at the test split: they take its place, and
             the rest is what there is to train on. Drawn with ``seed``, each class by its share, before ``train_per_class`` picks
@@ -57,11 +60,14 @@ def load(
         ConnectionError: CIFAR or STL is missing or damaged and cannot be downloaded; says which file to put where.
     """
     counts = {"train_per_class": train_per_class, "test_per_class": test_per_class, "size": size, "holdout": holdout}
+    counts["test_skip_per_class"] = test_skip_per_class
     for key, value in counts.items():
         if value is not None and value < 1:
             raise ValueError(f"{key} is {value}; expected at least 1")
     if name not in NAMES[:-1] and not name.startswith("folder:"):
         raise ValueError(f"unknown data set {name!r}; expected one of {', '.join(NAMES)}")
+    if test_skip_per_class is not None and name in ("three-modes", "digits"):
+        raise ValueError(f"test_skip_per_class={test_skip_per_class} was given for {name!r}; only images of {', '.join(NAMES[2:])} have it")
     if size is not None and name in ("three-modes", "digits"):
         raise ValueError(f"size={size} was given for {name!r}; only {', '.join(NAMES[2:])} can be resized")
     generator, aside = torch.Generator().manual_seed(seed), "" if holdout is None else f"+holdout={holdout}"
@@ -77,7 +83,8 @@ def load(
     else:
         path = Path(root or ".") / Path(name.removeprefix("folder:")).expanduser()
         name, files = f"folder:{path.name}", folders.folder(path, size)
-    task = Task(name + aside, files.classes, (0.0, 1.0), **_choose(files, train_per_class, test_per_class, holdout, generator))
+    splits = _choose(files, train_per_class, test_per_class, holdout, generator, test_skip_per_class or 0)
+    task = Task(name + aside, files.classes, (0.0, 1.0), **splits)
     shapes = [tuple(split.x.shape[1:]) for split in (task.train, task.test)]
     if shapes[0] != shapes[1]:
         raise ValueError(f"images of {name} differ in shape: train has {shapes[0]}, test {shapes[1]}; pass size= to resize them")
@@ -85,14 +92,19 @@ def load(
 
 
 def _choose(
-    found: Task | Files, train_per_class: int | None, test_per_class: int | None, holdout: int | None, generator: torch.Generator
+    found: Task | Files,
+    train_per_class: int | None,
+    test_per_class: int | None,
+    holdout: int | None,
+    generator: torch.Generator,
+    test_skip_per_class: int = 0,
 ) -> dict[str, Split]:
     """The two splits, of what there is; rows that are in neither are not read."""
     y = found.train.y
     if holdout is None:
         return {
             "train": _read(found.train, _subset(y, train_per_class, generator)),
-            "test": _read(found.test, _subset(found.test.y, test_per_class, generator)),
+            "test": _read(found.test, _subset(found.test.y, test_per_class, generator, test_skip_per_class)),
         }
     held = _hold_out(y, holdout, generator)
     rest = torch.ones(len(y), dtype=torch.bool).index_fill(0, held, False).nonzero().flatten()
@@ -147,10 +159,13 @@ def _read(found: Images | Split, rows: Rows) -> Split:
     return Split(x.div_(255), found.y[rows])
 
 
-def _subset(y: Tensor, per_class: int | None, generator: torch.Generator) -> Rows:
-    """The rows of at most ``per_class`` random examples of each class, in their original order; all rows when it is None."""
-    if per_class is None:
+def _subset(y: Tensor, per_class: int | None, generator: torch.Generator, skip: int = 0) -> Rows:
+    """The rows of at most ``per_class`` random examples of each class, in their original order; all rows when it is None. The first
+    ``skip`` that would be drawn are passed over."""
+    if per_class is None and not skip:
         return slice(None)
-    pick: Callable[[int], Tensor] = lambda n: torch.randperm(n, generator=generator)[:per_class]  # noqa: E731
     rows = [(y == label).nonzero().flatten() for label in y.unique()]
-    return torch.cat([r[pick(len(r))] for r in rows]).sort().values
+    if smallest := [len(r) for r in rows if len(r) <= skip]:
+        raise ValueError(f"test_skip_per_class is {skip} of {min(smallest)} examples of a class; expected fewer")
+    end = None if per_class is None else skip + per_class
+    return torch.cat([r[torch.randperm(len(r), generator=generator)[skip:end]] for r in rows]).sort().values

@@ -136,6 +136,7 @@ DATA = {
     "train_per_class": Key("int | None", "keep so many training examples a class", None, at_least=1),
     "test_per_class": Key("int | None", "keep so many test examples a class", None, at_least=1),
     "size": Key("int | None", "resize images to so many pixels a side", None, at_least=1),
+    "test_skip_per_class": Key("int | None", "so many of each class of the test split are left out first", None, at_least=1),
     "holdout": Key("int | None", "so many training examples in place of the test split, to choose settings on", None, at_least=1),
 }
 MODELS = {
