@@ -2,9 +2,9 @@
 
     python scripts/laptop_pictures.py DATA NAME=FOLDER ...
 
-DATA is the folder of images that the models were trained on (see `pagkit run --data`), each FOLDER holds model.safetensors. One cat of the
-test split is shown with, for each model, the gradient of the log-odds of three classes, and below them where a long targeted attack
-of a large radius leads. The seed and the test image are fixed; nothing is chosen by how it looks.
+DATA is the folder of images that the models were trained on (see `pagkit run --data`), each FOLDER holds model.safetensors. The first cat,
+horse and automobile of the test photographs are shown with, for each model, the gradient of the log-odds of another class, and below it
+where a long targeted attack of a large radius leads. Photographs and classes were fixed before any picture was made.
 """
 
 import argparse
@@ -18,7 +18,7 @@ from pagkit import attacks, data, losses, models, plots, recipe
 from pagkit.data.files import write_atomically
 
 PICTURE = Path(__file__).resolve().parents[1] / "book" / "_assets" / "cifar10-laptop.png"
-TARGETS = ("dog", "horse", "ship")
+PAIRS = (("cat", "dog"), ("horse", "frog"), ("automobile", "ship"))
 EPS, STEPS = 6.0, 100
 
 
@@ -34,26 +34,24 @@ def main() -> None:
     parser.add_argument("data", help="folder with train/<class>/ and test/<class>/")
     parser.add_argument("models", nargs="+", metavar="RECIPE=FOLDER")
     args = parser.parse_args()
-    task = data.load(f"folder:{args.data}", seed=0, train_per_class=1000, test_per_class=100)
-    x = task.test.x[int((task.test.y == task.classes.index("cat")).nonzero()[0])][None]
-    wanted = torch.tensor([task.classes.index(name) for name in TARGETS])
+    task = data.load(f"folder:{args.data}", seed=0, train_per_class=1000, test_per_class=100, test_skip_per_class=100)
+    labels, wanted = (torch.tensor([task.classes.index(name) for name in side]) for side in zip(*PAIRS, strict=True))
+    x = torch.stack([task.test.x[(task.test.y == label).nonzero()[0, 0]] for label in labels])
     threat = attacks.Threat("l2", EPS, task.bounds)
     plots.use_style()
-    named = [pair.partition("=")[::2] for pair in args.models]
-    figure, axes = plt.subplots(2 * len(TARGETS), 1 + len(named), figsize=(1.25 * (1 + len(named)), 2.3 * len(TARGETS)))
+    named = [pair.rpartition("=")[::2] for pair in args.models]
+    figure, axes = plt.subplots(2 * len(PAIRS), 1 + len(named), figsize=(1.3 * (1 + len(named)), 2.6 * len(PAIRS)))
     for axis in axes.flat:
         axis.axis("off")
-    for row, name in enumerate(TARGETS):
-        plots.show(axes[2 * row, 0], x[0])
-        axes[2 * row, 0].text(-0.12, 0.5, f"to {name}", transform=axes[2 * row, 0].transAxes, ha="right", va="center")
+    for row, (_, goal) in enumerate(PAIRS):
+        plots.show(axes[2 * row, 0], x[row])
+        axes[2 * row, 0].set_title(f"towards {goal}", fontsize=9)
     for column, (name, folder) in enumerate(named, 1):
         model = load(name, Path(folder), task)
-        gradients = losses.input_gradients(model, x, wanted[None])[0][0]
-        batch = x.expand(len(wanted), -1, -1, -1)
-        cats = torch.full((len(wanted),), task.classes.index("cat"))
-        ghosts = attacks.pgd(model, batch, cats, threat, target=wanted, steps=STEPS, random_start=False, keep="last")
-        axes[0, column].set_title(name.removeprefix("cifar10-laptop-"), fontsize=9)
-        for row in range(len(TARGETS)):
+        gradients = losses.input_gradients(model, x, wanted[:, None])[0][:, 0]
+        ghosts = attacks.pgd(model, x, labels, threat, target=wanted, steps=STEPS, random_start=False, keep="last")
+        axes[0, column].set_title(name.removeprefix("cifar10-laptop-").replace("+weight=", " "), fontsize=9)
+        for row in range(len(PAIRS)):
             plots.show_signed(axes[2 * row, column], gradients[row])
             plots.show(axes[2 * row + 1, column], ghosts[row])
     buffer = io.BytesIO()

@@ -122,6 +122,19 @@ def test_photographs_are_held_out_of_all_and_a_subset_is_picked_among_the_rest(p
     assert not held & {x.numpy().tobytes() for x in data.load("cifar10", root=root).test.x}
 
 
+def test_test_images_that_no_run_has_looked_at(publish, root: Path) -> None:
+    put(publish("cifar10"), root)
+    looked, fresh = (data.load("cifar10", root=root, train_per_class=3, test_per_class=1, test_skip_per_class=n) for n in (None, 1))
+    assert torch.equal(looked.train.x, fresh.train.x) and fresh.test.y.bincount().tolist() == [1] * 10
+    both = {x.numpy().tobytes() for task in (looked, fresh) for x in task.test.x}
+    whole = data.load("cifar10", root=root)
+    assert both == {x.numpy().tobytes() for x in whole.test.x}, "two of a class, one drawn and one left"
+    with pytest.raises(ValueError, match="test_skip_per_class is 2 of 2 examples of a class; expected fewer"):
+        data.load("cifar10", root=root, test_skip_per_class=2)
+    with pytest.raises(ValueError, match="test_skip_per_class=1 was given for 'digits'"):
+        data.load("digits", test_skip_per_class=1)
+
+
 def test_classes_have_their_names(publish, root: Path) -> None:
     put(publish("cifar100"), root)
     assert data.load("cifar100", root=root).classes[98] == "name 98"
