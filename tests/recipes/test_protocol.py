@@ -176,9 +176,17 @@ CHOSEN = {  # by the first attack of the rule, which a recipe's own setting is: 
 }
 
 
-def test_the_recipes_hold_what_the_committed_trials_choose() -> None:
+PHOTOGRAPHS = {method: (f"cifar10-laptop-{method}", key) for method, key in (("noise", "noise"), ("slope", "slope"))}
+PHOTOGRAPHS |= {method: (f"cifar10-laptop-{method}", "weight") for method in ("pag-oi", "pag-cm", "pag-nn", "pag-sbg")}
+PHOTOGRAPHS["adversarial-3"] = ("cifar10-laptop-adversarial", "eps")
+
+
+@pytest.mark.parametrize(
+    ("sections", "known", "apart"), [(("digits", "digits-sums"), CHOSEN, {"adversarial-1"}), (("cifar10-laptop",), PHOTOGRAPHS, set())]
+)
+def test_the_recipes_hold_what_the_committed_trials_choose(sections: tuple[str, ...], known: dict, apart: set) -> None:
     held = {}
-    for section in ("digits", "digits-sums"):
+    for section in sections:
         plan = protocol.read(section)
         chosen = protocol.choose(protocol.load(protocol.TRIALS, plan), plan)
         for method in plan.trials:
@@ -186,8 +194,8 @@ def test_the_recipes_hold_what_the_committed_trials_choose() -> None:
         for name in chosen.values():  # what either attack chooses is measured in the end
             measured = [found for found in plan.measured if _same(protocol.trial(name, plan), found)]
             assert measured, f"{name} is chosen and not measured"
-    assert set(held) == {*CHOSEN, "adversarial-1"}
-    for method, (recipe, key) in CHOSEN.items():
+    assert set(held) == {*known, *apart}
+    for method, (recipe, key) in known.items():
         assert getattr(Recipe.load(recipe), key) == getattr(held[method], key), method
 
 
