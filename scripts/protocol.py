@@ -142,7 +142,9 @@ def main(arguments: list[str] | None = None) -> int:
         changes = {"task": args.task} if args.task else {}
         if args.what == "measure":
             return _measure(plan, args.only or list(known), args.seed, args.out or RESULTS, changes)
-        return _run(plan, args.only or list(known), args.out or TRIALS, changes) if args.what == "run" else _choose(plan, args.out or TRIALS)
+        if args.what == "choose":
+            return _choose(plan, args.out or TRIALS)
+        return _run(plan, args.only or list(known), args.out or TRIALS, changes)
     except ValueError as error:
         print(f"protocol: {error}", file=sys.stderr)
         return 2
@@ -168,7 +170,8 @@ def _measure(plan: Plan, names: list[str], only: int | None, out: Path, changes:
     seeds = {name: [seed for seed in plan.measured[name].seeds if only in (None, seed)] for name in names}
     if nothing := [name for name, found in seeds.items() if not found]:
         raise ValueError(f"seed is {only}; expected one of {', '.join(map(str, plan.measured[nothing[0]].seeds))}, for {nothing[0]}")
-    work = [(name, seed, plan.measured[name].recipe(name, seed, **changes)) for name in names for seed in seeds[name]]  # a slip in any is found first
+    pairs = [(name, seed) for name in names for seed in seeds[name]]
+    work = [(name, seed, plan.measured[name].recipe(name, seed, **changes)) for name, seed in pairs]  # a slip in any is found first
     for name, seed, recipe in work:
         path, started = out / name / f"seed-{seed}.json", time.perf_counter()
         if path.is_file():

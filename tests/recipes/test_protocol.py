@@ -138,7 +138,10 @@ def test_what_is_measured_in_the_end(tmp_path: Path) -> None:
     assert metric == "pgd-l2-1"
     for text, message in (
         (MEASURED.replace("[digits-slope+slope=3]", "[digits-noise]"), "digits-noise is to be measured twice"),
-        (MEASURED.replace("metrics: [pgd-l2-1]", "metrics: [pgd-l2-1], first_seed_only: [pgd-l2-9]"), "digits-slope.slope=3 does not measure pgd-l2-9"),
+        (
+            MEASURED.replace("metrics: [pgd-l2-1]", "metrics: [pgd-l2-1], first_seed_only: [pgd-l2-9]"),
+            "digits-slope.slope=3 does not measure pgd-l2-9",
+        ),
     ):
         path.write_text(text)
         with pytest.raises(ValueError, match=message):
