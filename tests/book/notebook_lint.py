@@ -25,7 +25,7 @@ LEVELS = ("warm-up", "practice", "research")
 LEVEL_AND_HINT = rf"\n\n\*Level: (?:{'|'.join(LEVELS)})\.\* (?:(?!\n:::).)*\n:::\n\n:::{{hint}}\n:class: dropdown\n\n\S"
 PREDICT = re.compile(r"^:::\{predict\}\n(?P<question>.*?)\n\n(?P<answers>- .*?)\n:::$", flags=re.M | re.S)
 ANSWER = re.compile(r"\*\*(\S[^*]*)\*\*[^\n]*\S")  # the paragraph after a result begins with the answer, in bold, and goes on
-UNCONVERTED = ("03", "05", "07", "08", "11", "14")  # chapters that do not keep CONVERTED_RULES yet; to be emptied
+UNCONVERTED = ("03", "05", "07", "08", "11")  # chapters that do not keep CONVERTED_RULES yet; to be emptied
 SOLUTION = re.compile(r"\{solution-start\} (\S+)\n(?P<options>(?::\w+:[^\n]*\n)*)")
 
 
