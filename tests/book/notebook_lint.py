@@ -25,7 +25,6 @@ LEVELS = ("warm-up", "practice", "research")
 LEVEL_AND_HINT = rf"\n\n\*Level: (?:{'|'.join(LEVELS)})\.\* (?:(?!\n:::).)*\n:::\n\n:::{{hint}}\n:class: dropdown\n\n\S"
 PREDICT = re.compile(r"^:::\{predict\}\n(?P<question>.*?)\n\n(?P<answers>- .*?)\n:::$", flags=re.M | re.S)
 ANSWER = re.compile(r"\*\*(\S[^*]*)\*\*[^\n]*\S")  # the paragraph after a result begins with the answer, in bold, and goes on
-UNCONVERTED = ()  # chapters that do not keep CONVERTED_RULES yet; to be emptied
 SOLUTION = re.compile(r"\{solution-start\} (\S+)\n(?P<options>(?::\w+:[^\n]*\n)*)")
 
 
@@ -139,8 +138,7 @@ def headings_in_order(nb: NotebookNode) -> list[str]:
 
 
 def asks_before_it_shows(nb: NotebookNode) -> list[str]:
-    marks = (":::{predict}", ":class: predict")  # the second in UNCONVERTED chapters
-    asks = [i for i, cell in enumerate(nb.cells) if cell.cell_type == "markdown" and any(mark in cell.source for mark in marks)]
+    asks = [i for i, cell in enumerate(nb.cells) if cell.cell_type == "markdown" and ":::{predict}" in cell.source]
     if not asks:
         return ["no 'Predict, then look' question (:::{predict})"]
     answered = [i for i in asks if i + 1 < len(nb.cells) and nb.cells[i + 1].cell_type == "code"]
@@ -227,4 +225,4 @@ NOTEBOOK_RULES = [
     unique_ids,
 ]
 CHAPTER_RULES = [opens_with_card, headings_in_order, asks_before_it_shows, three_exercises_with_folded_solutions]
-CONVERTED_RULES = [questions_are_answered, exercises_have_a_level_and_a_hint]
+CHAPTER_RULES += [questions_are_answered, exercises_have_a_level_and_a_hint]

@@ -31,7 +31,6 @@ KERNEL = {"kernelspec": {"display_name": "Python 3", "language": "python", "name
 def test_notebook_keeps_the_rules(path: Path) -> None:
     is_chapter = path == TEMPLATE or re.match(r"\d\d-", path.name)
     rules = lint.NOTEBOOK_RULES + (lint.CHAPTER_RULES if is_chapter else [])
-    rules += lint.CONVERTED_RULES if is_chapter and path.name[:2] not in lint.UNCONVERTED else []
     nb = nbformat.read(path, as_version=4)
     problems = [problem for rule in rules for problem in rule(nb)]
     assert not problems, "\n".join([path.name, *problems])
@@ -123,11 +122,7 @@ def test_rule_can_fail(rule, break_it) -> None:
 
 
 def test_every_rule_is_seen_to_fail() -> None:
-    assert {rule for rule, _ in BREAKS} == {*lint.NOTEBOOK_RULES, *lint.CHAPTER_RULES, *lint.CONVERTED_RULES}
-
-
-def test_the_chapters_left_to_convert_are_chapters() -> None:
-    assert set(lint.UNCONVERTED) < {path.name[:2] for path in NOTEBOOKS}
+    assert {rule for rule, _ in BREAKS} == {*lint.NOTEBOOK_RULES, *lint.CHAPTER_RULES}
 
 
 # Numbers within tolerance: (name, source, stored output, tolerance, whether nbval accepts it)
