@@ -47,7 +47,7 @@ def load(
         size: CIFAR, STL or the images of a folder are resized to ``size`` x ``size`` pixels. Needed when those of a folder differ.
         holdout: set aside so many training examples, to choose settings on without a look at the test split: they take its place, and
             the rest is what there is to train on. Drawn with ``seed``, each class by its share, before ``train_per_class`` picks
-            among the rest; ``test_per_class`` then plays no part. The task's name tells, as in ``"digits+holdout=300"``.
+            among the rest; the two of the test split then play no part. The task's name tells, as in ``"digits+holdout=300"``.
 
     Returns:
         A :class:`Task`. Images are float32 in [0, 1], shape (C, H, W); the toy has infinite bounds.

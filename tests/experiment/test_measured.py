@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
-from pagkit import cli, evaluation, experiment, results
-from pagkit.experiment import trained
+from pagkit import cli, data, evaluation, experiment, models, results
+from pagkit.experiment import measured, trained
 from pagkit.recipe import Recipe
 
 TOY = """
@@ -160,3 +161,21 @@ def test_result_files_say_so_in_words(key: str, toy_recipe, tmp_path) -> None:
     path.write_text(json.dumps({**content, "provenance": {**content["provenance"], key: "clean"}}))
     with pytest.raises(ValueError, match=f"provenance '{key}' is 'clean'; expected a list of words"):
         results.load(path)
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_weights_are_measured_in_the_order_they_were_trained_in_and_left_as_found(kept: bool, monkeypatch) -> None:
+    split = data.Split(torch.rand(6, 3, 8, 8, generator=torch.Generator().manual_seed(0)), torch.tensor([0, 1] * 3))
+    task = data.Task("few", ("a", "b"), (0.0, 1.0), split, split)
+    model = models.build("resnet-small", task, seed=0, widths=[16])
+    weights, seen, found = [p for p in model.parameters() if p.ndim == 4], [], evaluation.measure
+
+    def look(*args: Any, **how: Any) -> evaluation.Score:
+        seen.append(all(p.is_contiguous(memory_format=torch.channels_last) for p in weights if p.shape[1] > 1))
+        return found(*args, **how)
+
+    monkeypatch.setattr(evaluation, "measure", look)
+    recipe = Recipe.load("cifar10-laptop-standard", channels_last=kept, metrics={}, alignment={})
+    origin = results.provenance(task, train_seconds=0.0, train_cpu_seconds=0.0, evaluate_seconds=0.0)
+    measured.measure(recipe, task, model, origin, progress=False)
+    assert seen == [kept] and all(p.is_contiguous() for p in weights)
