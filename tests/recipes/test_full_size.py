@@ -124,7 +124,7 @@ def test_an_evening_compares_alike() -> None:
         assert len({str(getattr(recipe, key)) for recipe in recipes.values()}) == 1, key
     assert {name: recipe.epochs for name, recipe in recipes.items()} == {name: 12 for name in recipes} | {"standard": 36, "noise": 36}
     one = recipes["slope"]
-    assert set(one.data) == {"seed", "test_per_class"}, "all training photographs"
+    assert set(one.data) == {"seed", "test_per_class", "test_skip_per_class"}, "all training photographs"
     assert sum(p.numel() for p in models.build(one.model, noise("cifar10"), **one.model_options).parameters()) * 2 < 2.7e6, "float16"
     ddpm = Recipe.load(recipes["pag-sbg"].target_options["ddpm"])
     assert (ddpm.name, ddpm.data, ddpm.metrics["samples"]["judge"]) == ("cifar10-evening-ddpm", one.data, "cifar10-evening-standard")
