@@ -1,11 +1,14 @@
 """What a notebook of the book must look like. A rule takes a notebook and returns what is wrong with it."""
 
 import itertools
+import math
 import re
 from collections.abc import Iterator
 
 import nbformat
 from nbformat import NotebookNode
+
+from .reading_time import reading
 
 MAX_BYTES = 1_500_000
 MAX_LINES, MAX_COLUMNS = 25, 88
@@ -128,6 +131,13 @@ def opens_with_card(nb: NotebookNode) -> list[str]:
     return problems
 
 
+def card_tells_the_time(nb: NotebookNode) -> list[str]:
+    """The time to read as reading_time.py counts it, exercises and labs apart, in steps of five minutes, rounded up."""
+    said, counted = re.search(r"^\*\*Time\*\* (\d+) minutes to read", nb.cells[0].source, flags=re.M), reading(nb)
+    wanted = 5 * math.ceil(counted.minutes / 5)
+    return [] if said and int(said[1]) == wanted else [f"the card does not say '{wanted} minutes to read' ({counted})"]
+
+
 def headings_in_order(nb: NotebookNode) -> list[str]:
     found = re.findall(r"^## .*$", markdown(nb), flags=re.M)
     places = [next((i for i, line in enumerate(found) if line.startswith(name)), None) for name in HEADINGS]
@@ -224,5 +234,5 @@ NOTEBOOK_RULES = [
     images_have_alt_text,
     unique_ids,
 ]
-CHAPTER_RULES = [opens_with_card, headings_in_order, asks_before_it_shows, three_exercises_with_folded_solutions]
+CHAPTER_RULES = [opens_with_card, card_tells_the_time, headings_in_order, asks_before_it_shows, three_exercises_with_folded_solutions]
 CHAPTER_RULES += [questions_are_answered, exercises_have_a_level_and_a_hint]

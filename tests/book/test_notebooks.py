@@ -88,6 +88,8 @@ BREAKS = [
     (lint.unique_ids, lambda nb: nb.cells[1].update(id=nb.cells[0].id)),
     (lint.opens_with_card, lambda nb: swap(nb, "**Time**", "Time")),
     (lint.opens_with_card, lambda nb: swap(nb, "# 0. Title", "# Title")),
+    (lint.card_tells_the_time, lambda nb: swap(nb, "**Time**", "**Time** 90 minutes to read,")),
+    (lint.card_tells_the_time, lambda nb: nb.cells.insert(2, new_markdown_cell("word " * 900))),
     (lint.headings_in_order, lambda nb: swap(nb, "## Take-aways", "## Summary")),
     (lint.headings_in_order, lambda nb: (swap(nb, "## What next", "## X"), swap(nb, "## The idea in words", "## What next"))),
     (lint.asks_before_it_shows, lambda nb: swap(nb, ":::{predict}", ":::{note}")),
