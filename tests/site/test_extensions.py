@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 from docutils import nodes
+from fontTools.ttLib import TTFont
+from matplotlib import get_data_path
 
 from tests.helpers import BOOK
 
@@ -27,14 +30,31 @@ def test_an_equation_carries_the_number_of_its_chapter() -> None:
 
 
 def test_icons_in_use_stay_and_others_go(tmp_path: Path) -> None:
-    moon, glass, xbox = (f'[512,512,[{aliases}],"f002","M1 2"]' for aliases in ("", '"search"', ""))
-    script = f'a={{moon:{moon},"magnifying-glass":{glass},xbox:{xbox}}};b()'
-    assert light_pages.few(script, {"moon", "search"}) == script.replace(f",xbox:{xbox}", "")
+    moon, glass = '.fa-moon:before{content:"\\f186"}', '.fa-magnifying-glass:before,.fa-search:before{content:"\\f002"}'
+    font = 'src:url(../fonts/fa-solid-900.woff2) format("woff2"),url(../fonts/fa-solid-900.ttf) format("truetype")'
+    style = f'.fa-3x{{font-size:3em}}{moon}{glass}.fa-music:before{{content:"\\f001"}}@font-face{{{font}}}'
+    kept = light_pages.few(style, {"moon", "search"})
+    assert kept.startswith(f".fa-3x{{font-size:3em}}{moon}{glass}@font-face") and kept.endswith('fa-solid-900.woff) format("woff")}')
     (tmp_path / "_static" / "scripts").mkdir(parents=True)
     (tmp_path / "page.html").write_text('<i class="fa-solid fa-moon"></i>')
     (tmp_path / "_static" / "scripts" / "theme.js").write_text('"fa-bars"')
-    (tmp_path / light_pages.ICONS).write_text('"fa-xbox"')
     assert light_pages.used(tmp_path) == {"solid", "moon", "bars"}
+
+
+def test_a_font_keeps_the_characters_in_use(tmp_path: Path) -> None:
+    shutil.copyfile(Path(get_data_path(), "fonts", "ttf", "DejaVuSans.ttf"), tmp_path / "sans.ttf")
+    light_pages.shrink(tmp_path / "sans.ttf", {ord("a"), ord("b"), 0xE000})
+    assert {*TTFont(tmp_path / "sans.woff").getBestCmap()} == {ord("a"), ord("b")}
+    assert (tmp_path / "sans.woff").stat().st_size < 10_000
+
+
+def test_a_page_asks_for_what_it_runs() -> None:
+    tools = '<script src="../_static/searchtools.js"></script>\n<script src="../searchindex.js"></script>'
+    script = '<script defer src="../_static/scripts/fontawesome.js?digest=5"></script>'
+    page = f'{script}{tools}<script src="../doctools.js"></script><i class="fa-solid fa-bars"></i><img src="../_images/a-1.png" />'
+    rest = '<script src="../doctools.js"></script><i class="fa-solid fa-bars" aria-hidden="true"></i><img src="../_images/a-1.webp" />'
+    assert light_pages.lighter(page) == rest == light_pages.lighter(rest)
+    assert light_pages.lighter(page, search=True) == tools + rest
 
 
 def config(**addresses: str) -> SimpleNamespace:

@@ -1,7 +1,7 @@
 """Every page of the built book in Chromium, on a phone's width and a desk's, light and dark. Skipped where there is no Chromium.
 
-No page may ask for anything outside the book or missing from it, log an error, scroll sideways, or fail an axe-core
-check of serious or critical impact that EXCEPTIONS does not name.
+No page may ask for anything outside the book or missing from it, log an error, scroll sideways, fail an axe-core check of
+serious or critical impact that EXCEPTIONS does not name, or weigh more than HEAVIEST with all that it loads before a click.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from importlib.util import find_spec
 from pathlib import Path
+from urllib.parse import unquote, urlparse
 
 import pytest
 
@@ -24,8 +25,16 @@ ROOT = Path(__file__).resolve().parents[2]
 HTML = ROOT / "_build" / "html"
 AXE = Path(axe.origin).with_name("axe.min.js")
 WIDTHS = (360, 1280)
+HEAVIEST = 2_500_000  # bytes
 COLOUR = ["color-contrast", "link-in-text-block"]  # what depends on the scheme and not on the width
 EXCEPTIONS: dict[tuple[str, str], str] = {}  # (rule, part of the element's HTML): why it stands
+
+SCROLL = """async () => {  // what is loaded late is loaded when it comes into view
+  for (let y = 0; y < document.body.scrollHeight; y += innerHeight) {
+    scrollTo(0, y);
+    await new Promise(requestAnimationFrame);
+  }
+}"""
 
 # Code and formulas repeat a few kinds of element thousands of times, which would take axe-core minutes. One of each
 # kind answers for all: the other tokens become plain text, the other formulas empty.
@@ -130,3 +139,24 @@ def test_page(page: str, address: str, context: playwright.BrowserContext, schem
             rules = {rule: {"enabled": width == max(WIDTHS)} for rule in COLOUR}
             found += findings(tab, {"rules": rules} if scheme == "light" else {"runOnly": COLOUR})
     assert not found, "\n".join([f"{page}, {scheme}:", *found])
+
+
+def modules() -> list[str]:
+    """The pages of source code, which load the same files and nothing of their own: the longest answers for all."""
+    return sorted((page for page in PAGES if page.startswith("_modules/")), key=lambda page: (HTML / page).stat().st_size)
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if page not in modules()[:-1]])
+def test_a_page_is_light(page: str, browser: playwright.Browser) -> None:
+    asked = set()
+    with browser.new_page() as tab:
+        tab.on("request", lambda request: asked.add(request.url.split("?")[0]))
+        tab.goto((HTML / page).as_uri())
+        tab.evaluate("window.MathJax?.startup?.promise")
+        tab.evaluate(SCROLL)
+        tab.evaluate("Promise.all([...document.images].map(image => image.decode().catch(() => 0)))")
+    files = [Path(unquote(urlparse(url).path)) for url in asked if url.startswith("file:")]
+    weights = {path.relative_to(HTML).as_posix(): path.stat().st_size for path in files}
+    assert page in weights and "_static/doctools.js" in weights
+    heavy = sorted(weights.items(), key=lambda item: -item[1])[:8]
+    assert sum(weights.values()) <= HEAVIEST, f"{page} loads {sum(weights.values()):,} bytes; most weigh {heavy}"
