@@ -16,6 +16,7 @@ from tests.helpers import BOOK
 
 sys.path.insert(0, str(BOOK / "_ext"))
 import light_pages  # noqa: E402
+import lost_page  # noqa: E402
 import numbered_equations  # noqa: E402
 import public_address  # noqa: E402
 
@@ -83,3 +84,11 @@ def test_an_address_brings_them() -> None:
     assert "&quot;title&quot;" in context["metatags"] and "What it is about." in context["metatags"]
     with pytest.raises(ValueError, match="public_site is 'owner.github.io'; expected an address such as"):
         public_address.buttons(None, config(public_site="owner.github.io"))
+
+
+def test_the_lost_page_knows_where_the_book_begins() -> None:
+    ((name, context, _),) = lost_page.pages(SimpleNamespace(config=config(html_baseurl="https://owner.github.io/name/")))
+    assert name == "404" and context["metatags"] == '<base href="https://owner.github.io/name/">'
+    assert 'href="book/index.html"' in context["body"] and 'action="search.html"' in context["body"]
+    ((_, context, _),) = lost_page.pages(SimpleNamespace(config=config()))
+    assert "<script>" in context["metatags"] and "createElement" in context["metatags"]

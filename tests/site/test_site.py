@@ -73,6 +73,15 @@ class Quiet(SimpleHTTPRequestHandler):
     def log_message(self, *_: object) -> None:
         """Write nothing to stderr."""
 
+    def send_error(self, code: int, *_: object) -> None:
+        """What is not there gets 404.html, as on the web."""
+        body = (HTML / "404.html").read_bytes()
+        self.send_response(code)
+        self.send_header("Content-Type", "text/html")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
 
 @pytest.fixture(scope="module")
 def address() -> Iterator[str]:
@@ -115,6 +124,23 @@ def test_figures_link_to_result_files_that_are_there() -> None:
     links = {(page, link) for page in PAGES for link in re.findall(r'href="(results/[^"]+\.json)"', (HTML / page).read_text())}
     assert len(links) > 50
     assert [link for page, link in sorted(links) if not ((HTML / page).parent / link).is_file()] == []
+
+
+@pytest.mark.parametrize("lost", ["lost.html", "book/lost.html", "a/deep/and/lost/address"])
+def test_an_address_that_does_not_exist_leads_back(lost: str, address: str, browser: playwright.Browser) -> None:
+    with browser.new_page() as tab:
+        tab.goto(address + lost)
+        sheets = "[...document.styleSheets].filter(sheet => sheet.href).map(sheet => [sheet.href, sheet.cssRules.length])"
+        found = tab.evaluate(sheets)
+        assert len(found) > 5 and all(href.startswith(address + "_static/") and rules for href, rules in found)
+        assert tab.evaluate("typeof DOCUMENTATION_OPTIONS") == "object"
+        assert tab.locator("h1").filter(visible=True).inner_text() == "This page is not here"
+        tab.get_by_label("Or search the book").fill("gradient")
+        tab.locator("#lost button").click()
+        tab.wait_for_url(address + "search.html?q=gradient")
+        tab.go_back()
+        tab.locator("#lost a").first.click()
+        tab.wait_for_url(address + "book/index.html")
 
 
 @pytest.mark.parametrize("page", PAGES)
