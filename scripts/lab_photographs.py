@@ -1,10 +1,11 @@
 """Store the networks and the photographs of chapter 11's lab in book/labs.
 
-    for RECIPE in cifar10-laptop-standard ...; do pagkit train $RECIPE --data FOLDER --run RUNS/$RECIPE; done
+    for RECIPE in cifar10-laptop-standard ...; do pagkit train $RECIPE --seed 1 --data FOLDER --run RUNS/$RECIPE/seed-1; done
     python scripts/lab_photographs.py --data FOLDER --runs RUNS
 
-FOLDER holds CIFAR-10 as train/<class>/* and test/<class>/*. The networks are stored in int8 with a scale an output channel, and measured
-as they are stored. Other networks of the same input take their place when NETS names their recipes and RUNS holds them.
+FOLDER holds CIFAR-10 as train/<class>/* and test/<class>/*. The networks are those of the chapter's table, its rows standard, slope, SBG*
+and adversarial. They are stored in int8 with a scale an output channel, and measured as they are stored. Other networks of the same input
+take their place when NETS names their recipes and RUNS holds them.
 """
 
 import argparse
@@ -23,9 +24,11 @@ from pagkit.lab import stored
 FOLDER = Path(__file__).resolve().parents[1] / "book" / "labs"
 NETS = {
     "standard": "cifar10-laptop-standard",
-    "pag": "cifar10-laptop-pag-nn",
+    "slope": "cifar10-laptop-slope",
+    "pag": "cifar10-laptop-pag-sbg+weight=0.3",
     "adversarial": "cifar10-laptop-adversarial",
 }
+SEED = "seed-1"
 METRIC, OPTIONS, MEASURED = "pgd-l2-0.5", {"steps": 20, "likeliest": 2}, 200
 RULE = "of each class the first test photograph, in the order of the files, that every network reads right; then the second one of {}"
 TWICE = ("cat", "horse")
@@ -34,7 +37,7 @@ ATTACK = {"class": "horse", "target": "frog", "norm": "l2", "eps": 5.0, "steps":
 
 def network(name: str, runs: Path, task: data.Task) -> nn.Module:
     """Read what `pagkit train` left, round it, measure it and store it; what was stored."""
-    state, about = models.load_weights(runs / NETS[name] / "model.safetensors")
+    state, about = models.load_weights(runs / NETS[name] / SEED / "model.safetensors")
     recipe = training.Recipe(**yaml.safe_load(about["recipe"]))
     test = data.load(recipe.task, **recipe.data)
     recipe = replace(recipe, task=task.name)

@@ -2,6 +2,7 @@
 
 - ``schema``: what a result file holds, how it is written and read
 - ``provenance``: where a number comes from
+- ``origin``: a number that says where it comes from, on a page
 - ``published``: figures of others, to set ours beside
 - ``compared``: means and paired differences over seeds, with t intervals
 - ``leaderboard``: the tables of the page with every result
@@ -9,18 +10,22 @@
 
 from ..evaluation import Table
 from .compared import Estimate, Signed, difference, mean, percents
+from .origin import Figure, count, figure
 from .provenance import provenance
 from .published import Published, load_published
 from .schema import Result, column, load, load_all, save, summary
 
 __all__ = [
     "Estimate",
+    "Figure",
     "Published",
     "Result",
     "Signed",
     "Table",
     "column",
+    "count",
     "difference",
+    "figure",
     "load",
     "load_all",
     "load_published",

@@ -6,12 +6,12 @@ test examples. Then the spread over seeds holds both kinds of chance, and so doe
 
 from __future__ import annotations
 
-import html
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..evaluation import t_interval
+from .origin import Figure
 from .schema import Result
 
 
@@ -43,6 +43,9 @@ class Estimate:
     def __str__(self) -> str:
         return f"{self.mean:.1f} [{self.low:.1f}, {self.high:.1f}]"
 
+    def __repr__(self) -> str:
+        return str(self)
+
     def __format__(self, spec: str) -> str:
         """``"+"`` writes all three with their signs."""
         if spec not in ("", "+"):
@@ -53,14 +56,18 @@ class Estimate:
         """The same, shown with its signs: for a difference."""
         return Signed(self.mean, self.low, self.high, self.seeds, self.told, self.files)
 
+    def point(self, spec: str = ".1f") -> Figure:
+        """The mean alone, in this format; its interval stands with where it comes from."""
+        return Figure(format(self.mean, spec), f"{self.told} {self}: {self._seeds()}", self.files)
+
+    def _seeds(self) -> str:
+        return f"Mean of seeds {', '.join(map(str, self.seeds))}, 95 % interval over them."
+
     def _repr_html_(self) -> str:
-        links = " ".join(f'<a href="results/{html.escape(file)}">{html.escape(file)}</a>' for file in self.files)
-        seeds = f"Mean of seeds {', '.join(map(str, self.seeds))}, 95 % interval over them."
-        told = f'<span class="origin-told" role="tooltip">{html.escape(self.told)} {seeds} {links}</span>'
-        return f'<span class="origin" tabindex="0">{self}{told}</span>'
+        return Figure(str(self), f"{self.told} {self._seeds()}", self.files)._repr_html_()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Signed(Estimate):
     """An :class:`Estimate` that is shown with its signs."""
 

@@ -34,19 +34,19 @@ def kept() -> stored.Photographs:
 
 
 @pytest.fixture(scope="module")
-def three(kept) -> dict[str, torch.nn.Module]:
+def four(kept) -> dict[str, torch.nn.Module]:
     return {path.stem.removeprefix("photo-"): lab.load(path, kept.task) for path in FILES}
 
 
 @pytest.fixture(scope="module")
-def pages(tmp_path_factory, three, kept) -> Path:
+def pages(tmp_path_factory, four, kept) -> Path:
     """A page in light and one in dark, whose networks lie in a folder beside them, as in the built book."""
     folder = tmp_path_factory.mktemp("photo")
     (folder / "labs").mkdir()
-    for net in three.values():
+    for net in four.values():
         key, text = lab.to_script(lab.pack(net, kept.task.shape))
         (folder / "labs" / f"{key}.js").write_text(text, encoding="utf-8")
-    made = lab.photo(three, kept.task, folder="labs/", frames=kept.frames, **kept.attack | {"steps": 8}, name="p")
+    made = lab.photo(four, kept.task, folder="labs/", frames=kept.frames, **kept.attack | {"steps": 8}, name="p")
     for theme in ("light", "dark"):
         (folder / f"{theme}.html").write_text(lab.document(made, title="A photograph", theme=theme), encoding="utf-8")
     return folder
@@ -58,19 +58,19 @@ def ended(visit: Visit) -> dict:
     return visit.lab("lab-photo-p", "(({ x, ...rest }) => rest)(lab.settings())")
 
 
-def test_a_dozen_photographs_by_a_rule_which_every_network_reads(kept, three):
+def test_a_dozen_photographs_by_a_rule_which_every_network_reads(kept, four):
     x, y = kept.task.test.x, kept.task.test.y
     assert len(y) == 12 and set(y.tolist()) == set(range(10)) and len(kept.about["files"]) == 12
     assert "that every network reads right" in kept.about["rule"] and "JPEG" in kept.about["source"]
-    assert all((net(x).argmax(1) == y).all() for net in three.values())
-    assert set(kept.frames) == set(three) and kept.task.classes[y[kept.attack["start"]]] == "horse"
+    assert all((net(x).argmax(1) == y).all() for net in four.values())
+    assert set(kept.frames) == set(four) and kept.task.classes[y[kept.attack["start"]]] == "horse"
     original = x[kept.attack["start"]]
     for frame in kept.frames.values():
         assert 0 < (frame - original).norm() <= kept.attack["eps"] + 0.05  # half a 255th a number, rounded
 
 
 def test_the_networks_say_where_they_come_from_and_are_small(kept):
-    assert len(FILES) == 3 and sum(path.stat().st_size for path in FILES) < 1_000_000
+    assert len(FILES) == 4 and all(path.stat().st_size < 320_000 for path in FILES)
     held = {}
     for path in FILES:
         about = models.load_weights(path)[1]
@@ -80,12 +80,12 @@ def test_the_networks_say_where_they_come_from_and_are_small(kept):
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
-def test_the_page_agrees_with_pytorch(path, node, kept, three):
+def test_the_page_agrees_with_pytorch(path, node, kept, four):
     name = path.stem.removeprefix("photo-")
     noise = torch.rand(8, *kept.task.shape, generator=torch.Generator().manual_seed(0))
     x, y = torch.cat([kept.task.test.x, noise]), torch.arange(20) % 10
-    model = lab.rounded(three[name])
-    found = node(ASK, {"net": lab.pack(three[name], kept.task.shape), "x": x.flatten(1).tolist(), "y": y.tolist(), "eps": EPS})
+    model = lab.rounded(four[name])
+    found = node(ASK, {"net": lab.pack(four[name], kept.task.shape), "x": x.flatten(1).tolist(), "y": y.tolist(), "eps": EPS})
     z = x.clone().requires_grad_()
     logits = model(z)
     (gradient,) = torch.autograd.grad(attacks.log_odds(logits, y).sum(), z)
@@ -99,7 +99,7 @@ def test_the_page_agrees_with_pytorch(path, node, kept, three):
         assert near.all() if norm == "l2" else near.float().mean() > 0.995  # a sign may flip on rounding
 
 
-def test_a_step_takes_less_than_a_hundred_milliseconds_of_processor_time(node, kept, three):
+def test_a_step_takes_less_than_a_hundred_milliseconds_of_processor_time(node, kept, four):
     """Also on a busy machine, whose clock tells nothing, and with the largest network of the evening's size."""
     large = models.build("resnet-small", kept.task, widths=[32, 64, 128, 256])
     script = """
@@ -114,25 +114,25 @@ def test_a_step_takes_less_than_a_hundred_milliseconds_of_processor_time(node, k
     };
     const answer = input.map(took);
     """
-    took = node(script, [lab.pack(net, kept.task.shape) for net in (three["standard"], large)])
+    took = node(script, [lab.pack(net, kept.task.shape) for net in (four["standard"], large)])
     print(f"a step on a photograph, processor time: {took[0]:.1f} ms, widths 32 to 256 {took[1]:.1f} ms")
     assert max(took) < 100
 
 
-def test_the_page_is_the_same_at_every_run_and_a_widget_brings_the_networks(three, kept):
-    first, second = (lab.photo(three, kept.task, folder="labs", frames=kept.frames, **kept.attack) for _ in range(2))
+def test_the_page_is_the_same_at_every_run_and_a_widget_brings_the_networks(four, kept):
+    first, second = (lab.photo(four, kept.task, folder="labs", frames=kept.frames, **kept.attack) for _ in range(2))
     assert first.html() == second.html() and first.id == second.id and first.id.startswith("lab-photo-")
     for name, net in first.spec["nets"].items():
         key, text = lab.to_script(first.nets[name])
         assert net == {"src": f"labs/{key}.js", "key": key, "bytes": len(text)} and f'["{key}"] = {{"shape":[3,32,32]' in text
-    assert first.still.count("data:image/png;base64,") == 4 and "towards frog, L2 eps" in first.still
-    assert len(first.html()) < 400_000 < len(lab.photo(three, kept.task).html())
+    assert first.still.count("data:image/png;base64,") == 5 and "towards frog, L2 eps" in first.still
+    assert len(first.html()) < 400_000 < len(lab.photo(four, kept.task).html())
     pytest.importorskip("anywidget", reason="anywidget is not installed: labs as widgets are not tried")
     assert first.widget().spec["nets"] == first.nets
 
 
-def test_without_frames_the_attack_is_made_now(kept, three):
-    made = lab.photo({"one": three["standard"]}, kept.task, target="ship", norm="linf", eps=0.1, steps=3)
+def test_without_frames_the_attack_is_made_now(kept, four):
+    made = lab.photo({"one": four["standard"]}, kept.task, target="ship", norm="linf", eps=0.1, steps=3)
     assert "one: after the attack it reads" in made.still and "towards ship, L∞ eps 0.1, 3 steps" in made.still
     assert made.spec["settings"] == {"photo": 0, "net": "one", "norm": "linf", "eps": 0.1, "steps": 3, "target": 8}
 
@@ -151,16 +151,16 @@ def test_without_frames_the_attack_is_made_now(kept, three):
         ({"name": "A b"}, "becomes an HTML id"),
     ],
 )
-def test_a_bad_call_is_refused(kept, three, options, message):
+def test_a_bad_call_is_refused(kept, four, options, message):
     with pytest.raises(ValueError, match=message):
-        lab.photo({"one": three["standard"]}, kept.task, **options)
+        lab.photo({"one": four["standard"]}, kept.task, **options)
 
 
-def test_other_data_and_other_files_are_refused(kept, three, digits, tmp_path):
+def test_other_data_and_other_files_are_refused(kept, four, digits, tmp_path):
     with pytest.raises(ValueError, match="0 networks; expected one to four"):
         lab.photo({}, kept.task)
     with pytest.raises(ValueError, match=r"digits has inputs of shape \(1, 8, 8\) in \(0.0, 1.0\); expected square images"):
-        lab.photo(three, digits)
+        lab.photo(four, digits)
     with pytest.raises(ValueError, match="holds no photographs"):
         lab.photographs(FILES[0])
     with pytest.raises(FileNotFoundError):
@@ -177,12 +177,12 @@ def test_a_file_of_photographs_gives_back_what_was_written(tmp_path):
     assert torch.equal(again.frames["one"], split.x[1]) and (again.attack, again.about) == ({"start": 0}, {"rule": "the first two"})
 
 
-def test_nothing_is_loaded_before_the_click_and_then_the_steps_are_shown(browser, pages, three):
+def test_nothing_is_loaded_before_the_click_and_then_the_steps_are_shown(browser, pages, four):
     opened = Visit(browser, pages / "light.html")
-    page, start = opened.page, opened.page.get_by_role("button", name="load the 3 networks")
+    page, start = opened.page, opened.page.get_by_role("button", name="load the 4 networks")
     assert opened.ready < 1000 and opened.requests == [(pages / "light.html").as_uri()]
-    assert f"({sum(len(lab.to_script(lab.pack(net, (3, 32, 32)))[1]) for net in three.values()) / 1e6:.1f} MB)" in start.text_content()
-    assert page.locator("#lab-photo-p img").count() == 4 and not page.get_by_text("with JavaScript").is_visible()
+    assert f"({sum(len(lab.to_script(lab.pack(net, (3, 32, 32)))[1]) for net in four.values()) / 1e6:.1f} MB)" in start.text_content()
+    assert page.locator("#lab-photo-p img").count() == 5 and not page.get_by_text("with JavaScript").is_visible()
     start.focus()
     page.keyboard.press("Enter")
     state = ended(opened)
@@ -200,7 +200,7 @@ def test_nothing_is_loaded_before_the_click_and_then_the_steps_are_shown(browser
 def test_every_control_by_mouse_and_by_keyboard(browser, pages):
     opened = Visit(browser, pages / "light.html", 1000)
     page = opened.page
-    page.get_by_role("button", name="load the 3 networks").click()
+    page.get_by_role("button", name="load the 4 networks").click()
     ended(opened)
     page.get_by_role("group", name="The same attack on each network").get_by_role("button", name="adversarial").click()
     assert ended(opened)["net"] == "adversarial"
@@ -233,13 +233,13 @@ def test_every_control_by_mouse_and_by_keyboard(browser, pages):
     opened.context.close()
 
 
-def test_a_page_answers_before_the_click_and_works_without_a_worker_narrow_and_dark(browser, pages, kept, three):
+def test_a_page_answers_before_the_click_and_works_without_a_worker_narrow_and_dark(browser, pages, kept, four):
     opened = Visit(browser, pages / "dark.html", 360, reduced_motion="reduce", has_touch=True)
     page, x = opened.page, kept.task.test.x[:1]
     page.evaluate("delete globalThis.Worker")
-    assert opened.lab("lab-photo-p", "lab.nets") == ["adversarial", "pag", "standard"]
+    assert opened.lab("lab-photo-p", "lab.nets") == ["adversarial", "pag", "slope", "standard"]
     logits = opened.lab("lab-photo-p", "lab.logits('pag', given)", x.flatten().tolist())  # asking loads them
-    assert torch.allclose(torch.tensor(logits), lab.rounded(three["pag"])(x)[0], rtol=1e-4, atol=1e-4)
+    assert torch.allclose(torch.tensor(logits), lab.rounded(four["pag"])(x)[0], rtol=1e-4, atol=1e-4)
     state = ended(opened)
     assert state["where"] == "page" and state["shown"] == 8
     found = opened.lab("lab-photo-p", "lab.attack('pag', given, 0, {norm: 'l2', eps: 1, steps: 2})", x.flatten().tolist())
@@ -259,16 +259,16 @@ def test_a_page_answers_before_the_click_and_works_without_a_worker_narrow_and_d
 def test_a_missing_file_is_said_and_may_be_tried_again(browser, pages, tmp_path):
     (tmp_path / "alone.html").write_text((pages / "light.html").read_text(encoding="utf-8"), encoding="utf-8")
     opened = Visit(browser, tmp_path / "alone.html")
-    start = opened.page.get_by_role("button", name="load the 3 networks")
+    start = opened.page.get_by_role("button", name="load the 4 networks")
     start.click()
     opened.page.get_by_text("could not be loaded. In a live notebook").wait_for()
     assert start.is_enabled()
     opened.context.close()
 
 
-def test_a_notebook_reads_and_sets_the_state(browser, pages, three, kept):
+def test_a_notebook_reads_and_sets_the_state(browser, pages, four, kept):
     opened = Visit(browser, pages / "light.html")
-    spec = lab.photo({"one": three["standard"]}, kept.task, target="frog", steps=3).spec
+    spec = lab.photo({"one": four["standard"]}, kept.task, target="frog", steps=3).spec
     script = """async ([code, spec]) => {
       const labs = await import(URL.createObjectURL(new Blob([code], { type: "text/javascript" })));
       const values = { kind: "photo", spec, point: [], eps: null };

@@ -53,3 +53,20 @@ def test_a_number_says_where_it_comes_from() -> None:
     assert 'href="results/b/seed-1.json"' in page and "Mean of seeds 1, 2, 3" in page
     assert str(results.Table("caption", ("what", "points"), (("b over a", gap),))).splitlines()[-1] == "b over a  +3.3 [+0.5, +6.2]"
     assert "&lt;b&gt;" in results.Estimate(1.0, 0.0, 2.0, (1, 2), told="<b>")._repr_html_()
+    half = results.mean(RUNS, "a", "clean").point(".0f")
+    assert str(half) == "81" and "95 % interval over them" in half.told and "81.0 [" in half.told and len(half.files) == 3
+    assert str(gap.point("+.1f")) == "+3.3" and "+3.3 [+0.5, +6.2]" in gap.point("+.1f").told
+
+
+def test_a_count_of_one_run_says_where_it_comes_from() -> None:
+    one = RUNS[0]
+    told = "clean: 400 of 500 test examples, 80.0 [76.3, 83.3] %, Wilson's interval. a, seed 1."
+    assert results.count(one, "clean") == results.Figure("80.0 [76.3, 83.3]", told, ("a/seed-1.json",))
+    assert repr(results.count(one, "clean", ".0f")) == "80" and str(results.count(one, "clean", "d")) == "400"
+    assert results.figure("x", "Both.", *RUNS[:3], RUNS[3]).told == "Both. a, seeds 1, 2, 3; b, seed 3."
+    page = results.figure("<1", "a & b", one)._repr_html_()
+    assert page.startswith('<span class="origin" tabindex="0">&lt;1<span class="origin-told" role="tooltip">a &amp; b a, seed 1. <a href=')
+    with pytest.raises(ValueError, match="the result of 'a', seed 1, has no 'pgd'; it has clean"):
+        results.count(one, "pgd")
+    with pytest.raises(ValueError, match="the figure 'x' comes from no run; expected at least one"):
+        results.figure("x", "told")
