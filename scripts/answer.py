@@ -11,26 +11,30 @@ from pagkit import results
 from pagkit.data.files import write_atomically
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = (ROOT / "README.md", ROOT / "book" / "index.md")
+PAGES = {ROOT / "README.md": False, ROOT / "book" / "index.md": True}  # whether it is built, so that a number can say where it comes from
 START, END = "<!-- answer: made by scripts/answer.py from book/results -->", "<!-- end of the answer -->"
 HALF, ONE = "autoattack-l2-0.5", "autoattack-l2-1"
 STANDARD, NOISE, MORE_NOISE = "digits-standard", "digits-noise", "digits-noise+noise=0.4"
 FIELD = "digits-pag-control+target_options.change=smooth_field"
+TOY, ALIGNED_TOY, TOY_SEEDS = "three-modes-scaled-standard", "three-modes-scaled-pag-nn", (20, 29)
 SCORES, MORE_SCORES, ATTACKED = "digits-pag-sbg", "digits-pag-sbg+weight=4", "digits-adversarial-l2+eps=1"
 
 
-def answer() -> str:
-    """The answer in five lines of Markdown."""
+def answer(*, roles: bool = False) -> str:
+    """The answer in five lines of Markdown; with ``roles`` each number says where it comes from, see book/_ext/measured.py."""
     runs = results.load_all(ROOT / "book" / "results")
 
+    def shown(value: results.Estimate, asked: str) -> str:
+        return f"{{measured}}`{value} <{asked}>`" if roles else str(value)
+
     def held(recipe: str, metric: str) -> str:
-        return str(results.mean(runs, recipe, metric))
+        return shown(results.mean(runs, recipe, metric), f"{recipe} {metric}")
 
-    def over(base: str, other: str, metric: str) -> str:
-        return str(results.difference(runs, base, other, metric))
+    def over(base: str, other: str, metric: str, seeds: tuple[int, int] = (0, 1000)) -> str:
+        among = [r for r in runs if seeds[0] <= r.seed <= seeds[1]]
+        asked = f"{base} {other} {metric}" + (f" seeds={seeds[0]}-{seeds[1]}" if seeds != (0, 1000) else "")
+        return shown(results.difference(among, base, other, metric), asked)
 
-    toy = [r for r in runs if r.task == "three-modes" and 20 <= r.seed < 30]
-    names = ("three-modes-scaled-standard", "three-modes-scaled-pag-nn")
     lines = (
         "**As a theorem, no.** There are classifiers with perfectly aligned gradients and any radius (chapter 6).",
         f"**As a training, it works.** On digits, directions from a diffusion model raise what AutoAttack leaves at L2 0.5 from "
@@ -39,14 +43,14 @@ def answer() -> str:
         f"{over(NOISE, SCORES, HALF)} points.",
         f"**Farther out the direction counts.** At L2 1 scores leave {held(MORE_SCORES, ONE)} %, over noise "
         f"{over(MORE_NOISE, MORE_SCORES, ONE)}, and over adversarial training {over(ATTACKED, MORE_SCORES, ONE)} points. On the toy, where "
-        f"robustness is exact, alignment adds {results.difference(toy, *names, 'exact-l2-20')} points near the widest margin.",
+        f"robustness is exact, alignment adds {over(TOY, ALIGNED_TOY, 'exact-l2-20', TOY_SEEDS)} points near the widest margin.",
         f"**A direction that leads nowhere is worse than none.** A random field for each class leaves {held(FIELD, HALF)} % at L2 0.5.",
     )
     return "\n".join(f"{i}. {line}" for i, line in enumerate(lines, 1))
 
 
-def filled(page: str) -> str:
-    """The page with the answer between its marks.
+def filled(page: str, *, roles: bool = False) -> str:
+    """The page with the answer between its marks; ``roles`` as for :func:`answer`.
 
     Raises:
         ValueError: the marks are not there.
@@ -55,12 +59,12 @@ def filled(page: str) -> str:
     _, end, tail = rest.partition(END)
     if not start or not end:
         raise ValueError(f"the page has no {START if not start else END}; expected both marks, each once")
-    return f"{head}{START}\n\n{answer()}\n\n{END}{tail}"
+    return f"{head}{START}\n\n{answer(roles=roles)}\n\n{END}{tail}"
 
 
 def main() -> None:
-    for path in PAGES:
-        write_atomically(path, filled(path.read_text()).encode())
+    for path, roles in PAGES.items():
+        write_atomically(path, filled(path.read_text(), roles=roles).encode())
         print(path.relative_to(ROOT))
 
 

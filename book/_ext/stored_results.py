@@ -10,7 +10,7 @@ def copy(app: Sphinx, error: Exception | None) -> None:
     if error is not None or app.builder.format != "html":
         return
     source, target = Path(app.srcdir) / "book" / "results", Path(app.outdir) / "book" / "results"
-    for path in source.rglob("*.json"):
+    for path in (*source.rglob("*.json"), *source.glob("*.yaml")):
         place = target / path.relative_to(source)
         place.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, place)

@@ -52,7 +52,7 @@ def count(run: Result, metric: str, spec: str = "") -> Figure:
     score = run.metrics[metric]
     percent, interval = f"{100 * score.rate:.1f}", f"[{100 * score.low:.1f}, {100 * score.high:.1f}]"
     text = f"{percent} {interval}" if not spec else f"{score.correct:d}" if spec == "d" else format(100 * score.rate, spec)
-    return figure(text, f"{metric}: {score.correct} of {score.total} test examples, {percent} {interval} %, Wilson's interval.", run)
+    return figure(text, f"{metric}: {score.correct} of {score.total}, {percent} {interval} %, Wilson's interval.", run)
 
 
 def figure(text: str, told: str, *runs: Result) -> Figure:

@@ -60,7 +60,7 @@ def test_a_number_says_where_it_comes_from() -> None:
 
 def test_a_count_of_one_run_says_where_it_comes_from() -> None:
     one = RUNS[0]
-    told = "clean: 400 of 500 test examples, 80.0 [76.3, 83.3] %, Wilson's interval. a, seed 1."
+    told = "clean: 400 of 500, 80.0 [76.3, 83.3] %, Wilson's interval. a, seed 1."
     assert results.count(one, "clean") == results.Figure("80.0 [76.3, 83.3]", told, ("a/seed-1.json",))
     assert repr(results.count(one, "clean", ".0f")) == "80" and str(results.count(one, "clean", "d")) == "400"
     assert results.figure("x", "Both.", *RUNS[:3], RUNS[3]).told == "Both. a, seeds 1, 2, 3; b, seed 3."

@@ -12,11 +12,13 @@ from docutils import nodes
 from fontTools.ttLib import TTFont
 from matplotlib import get_data_path
 
+from pagkit import results
 from tests.helpers import BOOK
 
 sys.path.insert(0, str(BOOK / "_ext"))
 import light_pages  # noqa: E402
 import lost_page  # noqa: E402
+import measured  # noqa: E402
 import numbered_equations  # noqa: E402
 import public_address  # noqa: E402
 
@@ -92,3 +94,13 @@ def test_the_lost_page_knows_where_the_book_begins() -> None:
     assert 'href="book/index.html"' in context["body"] and 'action="search.html"' in context["body"]
     ((_, context, _),) = lost_page.pages(SimpleNamespace(config=config()))
     assert "<script>" in context["metatags"] and "createElement" in context["metatags"]
+
+
+def test_a_measured_number_is_that_of_the_results() -> None:
+    runs = results.load_all(BOOK / "results")
+    value = measured.estimate("digits-noise digits-pag-sbg autoattack-l2-0.5", runs)
+    assert value == results.difference(runs, "digits-noise", "digits-pag-sbg", "autoattack-l2-0.5")
+    half = measured.estimate("digits-standard autoattack-l2-0.5 seeds=1-2", runs)
+    assert half.seeds == (1, 2) and measured.ASKED.fullmatch("54.8 [53.0, 56.6] <a b>")["shown"] == "54.8 [53.0, 56.6]"
+    with pytest.raises(ValueError, match="names 0 recipes and a metric; expected one or two recipes"):
+        measured.estimate("autoattack-l2-0.5", runs)

@@ -121,7 +121,7 @@ def test_equations_carry_the_number_of_their_chapter(page: str) -> None:
 
 
 def test_figures_link_to_result_files_that_are_there() -> None:
-    links = {(page, link) for page in PAGES for link in re.findall(r'href="(results/[^"]+\.json)"', (HTML / page).read_text())}
+    links = {(page, link) for page in PAGES for link in re.findall(r'href="(results/[^"]+\.(?:json|yaml))"', (HTML / page).read_text())}
     assert len(links) > 50
     assert [link for page, link in sorted(links) if not ((HTML / page).parent / link).is_file()] == []
 
