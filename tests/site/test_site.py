@@ -126,6 +126,25 @@ def test_figures_link_to_result_files_that_are_there() -> None:
     assert [link for page, link in sorted(links) if not ((HTML / page).parent / link).is_file()] == []
 
 
+def test_a_number_says_where_it_comes_from_by_mouse_keyboard_and_touch(address: str, browser: playwright.Browser) -> None:
+    with browser.new_context(has_touch=True) as context, context.new_page() as tab:
+        for reach in ("hover", "focus", "tap"):
+            tab.goto(address + "book/index.html")
+            number = tab.locator("#the-answer-in-five-lines .origin").first
+            told = number.get_by_role("tooltip")
+            assert not told.is_visible()
+            getattr(number, reach)()
+            assert told.is_visible() and "Mean of seeds 1, 2, 3, 95 % interval" in told.inner_text()
+        told.get_by_role("link").first.click()
+        tab.wait_for_url(address + "book/results/digits-standard/seed-1.json")
+
+
+@pytest.mark.parametrize("page", ["book/10-digits.html", "book/11-cifar10-laptop.html", "book/15-further.html", "book/index.html"])
+def test_numbers_in_sentences_say_where_they_come_from(page: str) -> None:
+    sentences = re.findall(r"<p>.*?</p>", (HTML / page).read_text(), flags=re.DOTALL)
+    assert sum(sentence.count('class="origin"') for sentence in sentences) >= 8
+
+
 @pytest.mark.parametrize("lost", ["lost.html", "book/lost.html", "a/deep/and/lost/address"])
 def test_an_address_that_does_not_exist_leads_back(lost: str, address: str, browser: playwright.Browser) -> None:
     with browser.new_page() as tab:
