@@ -20,6 +20,7 @@ ICON = re.compile(r'(?<=[{}])((?:\.fa-[\w-]+:before,?)+)\{content:"[^"]*"\}')
 CODE = re.compile(r"\\([ef][0-9a-f]{3})\b")
 SOURCE = re.compile(r'url\([^)]*/(fa-[\w-]+)\.woff2\) format\("woff2"\),url\([^)]*\.ttf\) format\("truetype"\)')
 IDLE = re.compile(r'\s*<script[^>]* src="[^"]*(?:fontawesome|searchtools|language_data|searchindex)\.js[^"]*"></script>')
+DESIGN = re.compile(r"\s*<(?:link|script)[^>]*(?:sphinx-design\.min\.css|design-tabs\.js)[^>]*>(?:</script>)?")
 PICTURE = re.compile(r'(?<=_images/)([\w-]+)\.png(?=")')
 
 
@@ -30,7 +31,12 @@ def parts(app: Sphinx, config: Config) -> None:
 
 
 def lighter(page: str, *, search: bool = False) -> str:
-    """A page's HTML without the scripts that it does not run (the page of search results runs some), and with the new pictures."""
+    """A page's HTML without the scripts that it does not run (the page of search results runs some), and with the new pictures.
+
+    Cards and tabs bring a style sheet, which goes where there are none.
+    """
+    if not re.search(r'class="[^"]*\bsd-', page):
+        page = DESIGN.sub("", page)
     page = IDLE.sub(lambda found: found[0] if search and "fontawesome" not in found[0] else "", page)
     page = re.sub(r'<i class="(fa[^"]*|[^"]* fa-[^"]*)">', r'<i class="\1" aria-hidden="true">', page)
     return PICTURE.sub(r"\1.webp", page)

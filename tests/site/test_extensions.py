@@ -58,6 +58,10 @@ def test_a_page_asks_for_what_it_runs() -> None:
     rest = '<script src="../doctools.js"></script><i class="fa-solid fa-bars" aria-hidden="true"></i><img src="../_images/a-1.webp" />'
     assert light_pages.lighter(page) == rest == light_pages.lighter(rest)
     assert light_pages.lighter(page, search=True) == tools + rest
+    design = '<link rel="stylesheet" href="../sphinx-design.min.css?v=6" />\n<script src="../design-tabs.js?v=1"></script>'
+    assert light_pages.lighter(design + rest) == rest
+    cards = f'{design}<div class="docutils sd-card"></div>'
+    assert light_pages.lighter(cards) == cards
 
 
 def config(**addresses: str) -> SimpleNamespace:
