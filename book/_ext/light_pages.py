@@ -17,7 +17,7 @@ STYLE = Path("_static", "styles", "pydata-sphinx-theme.css")
 FONTS = Path("_static", "vendor", "fontawesome", "webfonts")
 USED = re.compile(r"\bfa-([a-z0-9-]+)")
 ICON = re.compile(r'(?<=[{}])((?:\.fa-[\w-]+:before,?)+)\{content:"[^"]*"\}')
-CODE = re.compile(r"\\([ef][0-9a-f]{3})\b")
+CODE = re.compile(r"\\([ef][0-9a-f]{3})\b|([\ue000-\uf8ff])")
 SOURCE = re.compile(r'url\([^)]*/(fa-[\w-]+)\.woff2\) format\("woff2"\),url\([^)]*\.ttf\) format\("truetype"\)')
 IDLE = re.compile(r'\s*<script[^>]* src="[^"]*(?:fontawesome|searchtools|language_data|searchindex)\.js[^"]*"></script>')
 DESIGN = re.compile(r"\s*<(?:link|script)[^>]*(?:sphinx-design\.min\.css|design-tabs\.js)[^>]*>(?:</script>)?")
@@ -55,12 +55,17 @@ def few(style: str, names: set[str]) -> str:
     return SOURCE.sub(r'url(../vendor/fontawesome/webfonts/\1.woff) format("woff")', style)
 
 
-def shrink(font: Path, codes: set[int]) -> None:
-    """Write the font with the characters of these codes only beside it, as WOFF."""
+def codes(style: str) -> set[int]:
+    """The icons' characters in a style sheet, written as escapes or as they are."""
+    return {int(escape, 16) if escape else ord(itself) for escape, itself in CODE.findall(style)}
+
+
+def shrink(font: Path, shown: set[int]) -> None:
+    """Write the font with these characters only beside it, as WOFF."""
     options = subset.Options(flavor="woff", notdef_outline=True)
     loaded = subset.load_font(font, options)
     cutter = subset.Subsetter(options)
-    cutter.populate(unicodes=codes)
+    cutter.populate(unicodes=shown)
     cutter.subset(loaded)
     subset.save_font(loaded, font.with_suffix(".woff"), options)
 
@@ -80,11 +85,10 @@ def trim(app: Sphinx, error: Exception | None) -> None:
         path.unlink()
     if (folder / STYLE).is_file():
         (folder / "_static" / "scripts" / "fontawesome.js").unlink(missing_ok=True)
-        style = few((folder / STYLE).read_text(), used(folder))
-        (folder / STYLE).write_text(style)
-        styles = style + "".join(path.read_text() for path in folder.glob("_static/*.css"))
+        (folder / STYLE).write_text(few((folder / STYLE).read_text(), used(folder)))
+        shown = codes("".join(path.read_text() for path in folder.glob("_static/**/*.css")))
         for font in (folder / FONTS).glob("*.ttf"):
-            shrink(font, {int(code, 16) for code in CODE.findall(styles)})
+            shrink(font, shown)
             font.unlink()
             font.with_suffix(".woff2").unlink(missing_ok=True)
     for path in folder.glob("_static/**/*.map"):

@@ -49,6 +49,7 @@ def test_a_font_keeps_the_characters_in_use(tmp_path: Path) -> None:
     light_pages.shrink(tmp_path / "sans.ttf", {ord("a"), ord("b"), 0xE000})
     assert {*TTFont(tmp_path / "sans.woff").getBestCmap()} == {ord("a"), ord("b")}
     assert (tmp_path / "sans.woff").stat().st_size < 10_000
+    assert light_pages.codes('a{content:"\\f002"}b{--icon:"\uf059";content:"\u2295#"}') == {0xF002, 0xF059}
 
 
 def test_a_page_asks_for_what_it_runs() -> None:

@@ -17,6 +17,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlparse
 
 import pytest
+from fontTools.ttLib import TTFont
 
 playwright = pytest.importorskip("playwright.sync_api")
 axe = find_spec("axe_playwright_python") or pytest.skip("no axe-core: pip install axe-playwright-python", allow_module_level=True)
@@ -112,6 +113,13 @@ def findings(tab: playwright.Page, options: dict) -> list[str]:
         for node in rule["nodes"]
         if rule["impact"] in ("serious", "critical") and not any(rule["id"] == name and part in node["html"] for name, part in EXCEPTIONS)
     ]
+
+
+def test_every_icon_is_in_a_font() -> None:
+    style = "".join(path.read_text() for path in HTML.glob("_static/**/*.css"))
+    shown = {int(code, 16) if code else ord(char) for code, char in re.findall(r"\\([ef][0-9a-f]{3})\b|([\ue000-\uf8ff])", style)}
+    fonts = [TTFont(path) for path in HTML.glob("_static/vendor/fontawesome/webfonts/*.woff")]
+    assert len(shown) > 20 and shown <= {code for font in fonts for code in font.getBestCmap()}
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if re.match(r"book/\d\d-", page)])
