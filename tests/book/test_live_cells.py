@@ -37,7 +37,7 @@ def opened(notebook: str, cell: str, namespace: dict[str, Any], monkeypatch: pyt
 
 
 def test_chapter_3_attacks_the_toy(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    names = run_cells("03-pgd.ipynb", "steepest") | {"lab": lab}
+    names = run_cells("03-pgd.ipynb", "setup") | {"lab": lab}
     controls = opened("03-pgd.ipynb", "live-pgd", names, monkeypatch)
     controls["eps"].value = 5.0
     controls["norm"].value = "linf"
