@@ -82,5 +82,5 @@ def test_its_sampler_draws_what_the_library_draws(guidance: float) -> None:
 def test_the_level_that_chapter_10_trains_with_is_studied() -> None:
     cells = {cell["id"]: "".join(cell["source"]) for cell in json.loads((BOOK / NOTEBOOK).read_text())["cells"]}
     level = Recipe.load("digits-pag-sbg").target_options["t"]
-    assert f"{level}," in cells["averaged"] and f"{level}," in cells["dial"] and f"t={level}" in cells["live-direction"]
+    assert f"{level}," in cells["strip"] and f"{level}," in cells["dial"] and f"t={level}" in cells["live-direction"]
     assert "`digits-pag-sbg`" in cells["c03b"] and "`digits-pag-sbg`" in cells["c31b"]
