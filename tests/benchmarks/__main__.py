@@ -55,12 +55,13 @@ def run(sizes: dict[str, dict], out: Path, *, seconds: float, memory: bool = Tru
             print(f"bench: {error}", file=sys.stderr)
             return 1
         if memory:
-            row |= {f"{side}_mib": _peak_of(number, side) for side in ("ours", "theirs")}
+            row |= {f"{side}_mib": _peak_of(number, side, sizes["steps"]["rows"]) for side in ("ours", "theirs")}
         told = f"{row['name']} / {row['against']}: {row['ours_ms']:.1f} / {row['theirs_ms']:.1f} ms, ratio {row['ratio_theirs']:.2f}"
         print(f"{told}, counted {row['counted_theirs']}", flush=True)
         rows.append(row)
     where = provenance(_nothing(), train_seconds=0, train_cpu_seconds=0, evaluate_seconds=0)
     machine = {key: where[key] for key in ("hardware", "threads", "versions", "commit")}
+    machine |= {"batch": sizes["steps"]["rows"]} if sizes else {}
     machine |= {"date": date.today().isoformat(), "load_before": round(began, 1), "load_after": round(os.getloadavg()[0], 1)}
     write_atomically(out, (json.dumps({"machine": machine, "benchmarks": rows}, indent=1) + "\n").encode())
     return 0
@@ -69,20 +70,25 @@ def run(sizes: dict[str, dict], out: Path, *, seconds: float, memory: bool = Tru
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser("tests.benchmarks", description=__doc__)
     parser.add_argument("--out", type=Path, default=BOOK / "benchmarks.json")
-    parser.add_argument("--seconds", type=float, default=20.0, help="of timing, a benchmark (default 20)")
+    parser.add_argument("--seconds", type=float, default=10.0, help="of timing, a benchmark (default 10)")
+    parser.add_argument("--batch", type=int, default=8, help="rows of a training step (default 8)")
+    parser.add_argument("--threads", type=int, default=THREADS, help=f"of PyTorch (default {THREADS})")
+    parser.add_argument("--no-memory", action="store_true", help="leave the peaks out, which take a process each")
     parser.add_argument("--peak", nargs=2, metavar=("NUMBER", "SIDE"), help=argparse.SUPPRESS)
     args = parser.parse_args(arguments)
-    torch.set_num_threads(THREADS)
+    torch.set_num_threads(args.threads)
+    sizes = FULL | {"steps": FULL["steps"] | {"rows": args.batch}}
     if args.peak:
-        benchmark = next(islice(benchmarks(FULL), int(args.peak[0]), None))
+        benchmark = next(islice(benchmarks(sizes), int(args.peak[0]), None))
         print(json.dumps(peak(getattr(benchmark, args.peak[1]))))
         return 0
-    return run(FULL, args.out, seconds=args.seconds)
+    return run(sizes, args.out, seconds=args.seconds, memory=not args.no_memory)
 
 
-def _peak_of(number: int, side: str) -> float | None:
+def _peak_of(number: int, side: str, batch: int) -> float | None:
     """In a process of its own, which has computed nothing before."""
     call = [sys.executable, "-m", "tests.benchmarks", "--peak", str(number), side]
+    call += ["--batch", str(batch), "--threads", str(torch.get_num_threads())]
     return json.loads(subprocess.run(call, check=True, capture_output=True, text=True).stdout)
 
 
