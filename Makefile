@@ -7,7 +7,7 @@ EXTRAS := book,test,autoattack,bench
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help book test notebooks lint pins clean
+.PHONY: help book test bench notebooks lint pins clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 18
@@ -22,6 +22,9 @@ test: .venv/.installed ## run every test, the notebooks and, if the book is buil
 
 notebooks: .venv/.installed ## execute the notebooks and store their outputs
 	@$(BIN)/python scripts/execute_notebooks.py -j $(JOBS)
+
+bench: .venv/.installed ## time the library beside other ways to compute the same (ten minutes, calm machine)
+	@$(BIN)/python -m tests.benchmarks
 
 lint: .venv/.installed ## check the Python style
 	@$(BIN)/ruff check .
