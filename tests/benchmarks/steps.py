@@ -40,7 +40,8 @@ def benchmarks(*, network: str, rows: int, side: int, options: dict[str, object]
         beside, against = {"plain": plain} | ({"published": theirs(10)} if k == 2 else {}), f"images repeated {k} times"
         yield Benchmark(f"PAG step, {k} classes", against, _step(net, ours(x, k)), theirs(k), beside, aim=aim)
         name = f"PAG step, {k} classes, channels last"
-        yield Benchmark(name, against, _step(last, ours(last_x, k)), theirs(k), beside, aim=aim)
+        # rounding differs in this order and may turn a ReLU over; in float64 the two agree to 1e-14
+        yield Benchmark(name, against, _step(last, ours(last_x, k)), theirs(k), beside, within=1e-3, aim=aim)
     slope = lambda net: objective(net, x, y, [(WEIGHT, Slope())]).total  # noqa: E731
     yield Benchmark("slope step", "the five lines", _step(net, slope), _step(net, lambda net: five_lines(net, x, y)), {"plain": plain})
     threat = Threat("l2", 0.5)
