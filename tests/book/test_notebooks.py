@@ -17,6 +17,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_outp
 from tests.helpers import BOOK, ROOT
 
 from . import notebook_lint as lint
+from .reading_time import reading
 
 TEMPLATE = ROOT / "scripts" / "chapter_template.ipynb"
 EXECUTE = ROOT / "scripts" / "execute_notebooks.py"
@@ -50,6 +51,14 @@ def test_the_table_of_contents_lists_every_page_once() -> None:
 def test_the_title_has_the_number_of_the_file(path: Path) -> None:
     first = nbformat.read(path, as_version=4).cells[0].source
     assert re.search(rf"^# {int(path.name[:2])}\. ", first, flags=re.M)
+
+
+def test_the_first_eight_chapters_stay_short() -> None:
+    """As first read closely they took 380 minutes, with up to 378 visible lines of code in one of them."""
+    read = [reading(nbformat.read(path, as_version=4)) for path in NOTEBOOKS if re.match(r"0[1-8]-", path.name)]
+    assert len(read) == 8
+    assert sum(chapter.minutes for chapter in read) < 300
+    assert max(chapter.lines for chapter in read) <= 150
 
 
 # Each rule can fail
