@@ -30,9 +30,9 @@ def answer(*, roles: bool = False) -> str:
     def held(recipe: str, metric: str) -> str:
         return shown(results.mean(runs, recipe, metric), f"{recipe} {metric}")
 
-    def over(base: str, other: str, metric: str, seeds: tuple[int, int] = (0, 1000)) -> str:
-        among = [r for r in runs if seeds[0] <= r.seed <= seeds[1]]
-        asked = f"{base} {other} {metric}" + (f" seeds={seeds[0]}-{seeds[1]}" if seeds != (0, 1000) else "")
+    def over(base: str, other: str, metric: str, seeds: tuple[int, int] | None = None) -> str:
+        among = runs if seeds is None else [r for r in runs if seeds[0] <= r.seed <= seeds[1]]
+        asked = f"{base} {other} {metric}" + (f" seeds={seeds[0]}-{seeds[1]}" if seeds else "")
         return shown(results.difference(among, base, other, metric), asked)
 
     lines = (

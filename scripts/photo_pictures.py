@@ -1,11 +1,14 @@
-"""Draw book/_assets/cifar10-evening.png: what networks of chapter 11's evening see, from their weights in book/results.
+"""Draw what networks that were trained on photographs see: the two pictures of chapter 11, one of which opens chapter 5.
 
-    python scripts/photo_pictures.py
+    python scripts/photo_pictures.py                    book/_assets/cifar10-evening.png, from the weights in book/results
+    python scripts/photo_pictures.py DATA FOLDER ...    book/_assets/cifar10-laptop.png, from folders that `pagkit run` left
 
 For three photographs: the gradient of the log-odds of another class in the photograph, and where a long targeted attack of a large radius
-leads. The photographs and classes are the first of their kind in the lab's file; they were fixed before any picture was made.
+leads. The photographs are the first of their class, in the lab's file or, of DATA, the folder of images that the networks were trained on,
+among the test photographs that were measured.
 """
 
+import argparse
 import io
 from pathlib import Path
 
@@ -15,7 +18,7 @@ import yaml
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
-from pagkit import attacks, data, lab, losses, models, plots, recipe
+from pagkit import attacks, data, lab, losses, models, plots, recipe, results
 from pagkit.data.files import write_atomically
 
 BOOK = Path(__file__).resolve().parents[1] / "book"
@@ -26,19 +29,23 @@ NETWORKS = {
     "adversarial": "cifar10-evening-adversarial",
 }
 PAIRS = (("horse", "frog"), ("cat", "dog"), ("automobile", "ship"))
-PICTURE = BOOK / "_assets" / "cifar10-evening.png"
+PICTURES = BOOK / "_assets"
+EVENING, LAPTOP = PICTURES / "cifar10-evening.png", PICTURES / "cifar10-laptop.png"
 EPS, STEPS = 6.0, 100
 
 
+def load(path: Path, task: data.Task) -> nn.Module:
+    """The network of a run's weights, in eval mode."""
+    state, about = models.load_weights(path)
+    made = recipe.Recipe(**yaml.safe_load(about["recipe"]))
+    model = models.build(made.model, task, **made.model_options).eval()
+    model.load_state_dict(state)
+    return model
+
+
 def networks(task: data.Task) -> dict[str, nn.Module]:
-    """The networks, in eval mode, by the names that the picture gives them."""
-    found = {}
-    for name, run in NETWORKS.items():
-        state, about = models.load_weights(BOOK / "results" / run / "seed-1.safetensors")
-        made = recipe.Recipe(**yaml.safe_load(about["recipe"]))
-        found[name] = models.build(made.model, task, **made.model_options).eval()
-        found[name].load_state_dict(state)
-    return found
+    """The evening's, by the names that the picture gives them."""
+    return {name: load(BOOK / "results" / run / "seed-1.safetensors", task) for name, run in NETWORKS.items()}
 
 
 def rows(task: data.Task) -> tuple[Tensor, Tensor, Tensor]:
@@ -71,6 +78,10 @@ def draw(task: data.Task, nets: dict[str, nn.Module]) -> Figure:
     return figure
 
 
+def short(name: str) -> str:
+    return name.removeprefix("cifar10-laptop-").replace("+weight=", " ")
+
+
 def picture(figure: Figure) -> bytes:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=110, bbox_inches="tight")
@@ -79,10 +90,21 @@ def picture(figure: Figure) -> bytes:
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("data", nargs="?", help="folder with train/<class>/ and test/<class>/")
+    parser.add_argument("folders", nargs="*", metavar="FOLDER", type=Path)
+    args = parser.parse_args()
     torch.set_num_threads(1)
-    task = lab.photographs(PHOTOGRAPHS).task
-    write_atomically(PICTURE, picture(draw(task, networks(task))))
-    print(f"{PICTURE.name}: {PICTURE.stat().st_size // 1000} kB")
+    if args.data:
+        subset = {**recipe.Recipe.load("cifar10-laptop-standard").data, "train_per_class": 1}
+        path, task = LAPTOP, data.load(f"folder:{args.data}", **subset)
+        named = {results.load(folder / "result.json").recipe: folder for folder in args.folders}
+        nets = {short(name): load(folder / "model.safetensors", task) for name, folder in named.items()}
+    else:
+        path, task = EVENING, lab.photographs(PHOTOGRAPHS).task
+        nets = networks(task)
+    write_atomically(path, picture(draw(task, nets)))
+    print(f"{path.name}: {path.stat().st_size // 1000} kB")
 
 
 if __name__ == "__main__":

@@ -10,12 +10,14 @@ from dataclasses import replace
 
 import pytest
 import torch
+import yaml
 
 from pagkit import attacks, data, evaluation, exact, models, targets, training
 from pagkit.data import Split, Task
 from pagkit.diffusion import DDPM
 from pagkit.evaluation import masking
 from pagkit.training import Recipe
+from tests.helpers import BOOK
 
 SHAPES = {"cifar10": (10, 32), "cifar100": (100, 32), "stl10": (10, 96)}
 FULL = [name for name in training.recipe_names() if re.match(r"(cifar10|cifar100|stl10)-(rn18|vit|ddpm)", name)]
@@ -123,6 +125,10 @@ def test_an_evening_compares_alike() -> None:
     for key in (*shared, "weight_decay", "metrics", "alignment"):
         assert len({str(getattr(recipe, key)) for recipe in recipes.values()}) == 1, key
     assert {name: recipe.epochs for name, recipe in recipes.items()} == {name: 12 for name in recipes} | {"standard": 36, "noise": 36}
+    for name, key in (("noise", "noise"), ("slope", "slope"), ("adversarial", "eps")):  # what the laptop's trials chose
+        assert getattr(recipes[name], key) == getattr(Recipe.load(f"cifar10-laptop-{name}"), key), name
+    measured = yaml.safe_load((BOOK / "results" / "protocol.yaml").read_text())["cifar10-laptop"]["measured"]["methods"]["recipes"]
+    assert "cifar10-laptop-pag-sbg+weight=0.3" in measured and {r.weight for n, r in recipes.items() if n.startswith("pag-")} == {0.3}
     one = recipes["slope"]
     assert set(one.data) == {"seed", "test_per_class", "test_skip_per_class"}, "all training photographs"
     assert sum(p.numel() for p in models.build(one.model, noise("cifar10"), **one.model_options).parameters()) * 2 < 2.7e6, "float16"
