@@ -136,8 +136,8 @@ def _show(result: Result) -> None:
     figures = {**result.metrics, **{f"alignment with {name}": f"{cosine:.3f}" for name, cosine in result.alignment.items()}}
     for name, figure in figures.items():
         _print(f"  {name:<{max(map(len, figures))}}  {figure}")
-    if result.checklist is not None:
-        _print(result.checklist)
+    for checklist in result.checklists:
+        _print(checklist)
 
 
 def _print(message: object) -> None:
@@ -193,7 +193,7 @@ def _parser() -> argparse.ArgumentParser:
     command = add("evaluate", _evaluate, "measure what `pagkit train` or `run` left in a folder, write result.json there", more)
     command.add_argument("run", metavar="DIR", type=_folder, help="the folder that was given to `pagkit train --run` or `pagkit run --out`")
     command.add_argument("--metric", metavar="NAME", action="append", default=[], help="measure this too, such as autoattack-l2-0.5")
-    command.add_argument("--checklist", metavar="NORM-EPS", help="go through the checklist, such as l2-0.5, on 200 test examples")
+    command.add_argument("--checklist", metavar="NORM-EPS", help="go through the checklist at this threat, such as l2-0.5")
     _add_settings(command, "measure otherwise, such as metrics.pgd-l2-0.5.steps=100")
     command.add_argument("--batch-size", metavar="N", type=_whole("batch size", 1), help="so many examples at a time")
     _add_device(command)

@@ -77,9 +77,10 @@ def test_alignment_and_checklist_are_written_and_read_back(quick: Path, tmp_path
     assert cli.main(["run", str(quick), "--out", str(tmp_path / "out")]) == 0
     result = results.load(tmp_path / "out" / "result.json")
     assert -1 <= result.alignment["nearest_neighbor"] <= 1
-    assert len(result.checklist.checks) == 10 and result.checklist.caption == "gradient masking, l2 eps 15"
-    assert "transfer" in result.checklist.checks[4].figure and "of 30" in result.checklist.checks[3].figure
-    assert str(result.checklist) in capsys.readouterr().out
+    (checklist,) = result.checklists
+    assert len(checklist.checks) == 10 and checklist.caption == "gradient masking, l2 eps 15"
+    assert "transfer" in checklist.checks[4].figure and "of 30" in checklist.checks[3].figure
+    assert str(checklist) in capsys.readouterr().out
     results.save(tmp_path / "again.json", result)
     assert (tmp_path / "again.json").read_bytes() == (tmp_path / "out" / "result.json").read_bytes()
 
@@ -324,7 +325,8 @@ def test_evaluate_measures_more_than_the_recipe(quick: Path, tmp_path: Path, cap
     after = results.load(out / "result.json")
     assert list(after.metrics) == [*before.metrics, "pgd-l2-5"] and after.recipe == before.recipe
     assert all(after.metrics[name] == score for name, score in before.metrics.items()), "pgd-l2-15 as the recipe has it"
-    assert after.checklist.caption == "gradient masking, l2 eps 15" and "of 120" in after.checklist.checks[3].figure
+    (checklist,) = after.checklists
+    assert checklist.caption == "gradient masking, l2 eps 15" and "of 120" in checklist.checks[3].figure
     assert after.provenance["train_seconds"] == before.provenance["train_seconds"]
     kept, _ = (out / "result.json").read_bytes(), capsys.readouterr()
     wrong = {"l2": "checklist is 'l2'; expected a norm and eps such as 'l2-0.5'", "l3-1": "checklist is 'l3-1'"}

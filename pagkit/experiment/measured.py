@@ -52,7 +52,7 @@ def measure(
         more = {"evaluated": changed} if changed else {}
         more |= {"unfinished": left} if left else {}
         found = {**origin, "evaluate_seconds": round(time.perf_counter() - started, 2), **more}
-        return results.Result(recipe.name, task.name, recipe.seed, dict(scores), found, dict(alignment), checks.get("checklist"))
+        return results.Result(recipe.name, task.name, recipe.seed, dict(scores), found, dict(alignment), tuple(checks.values()))
 
     work: list[tuple[str, dict[str, Any], str, Callable[[], Any]]] = []
     if recipe.method == "ddpm":

@@ -124,14 +124,14 @@ def evaluate(
 
     Recipe and provenance are the training's, which model.safetensors holds. Where data, code or machine have changed since, the
     provenance's ``evaluated`` says what they are now. Relative paths in the recipe are taken from the working folder.
-    After each measurement result.json is written as in :func:`run`; until the last one it keeps what an earlier evaluation of the
-    same recipe measured, too.
+    After each measurement result.json is written as in :func:`run`. What an earlier evaluation of the same weights by the same recipe
+    measured, and this one does not, stays in it.
 
     Args:
         run: a folder with a model.safetensors.
         metrics: what to measure beyond the recipe's metrics, each with its defaults: names such as ``autoattack-l2-0.5``.
-        checklist: a norm and eps such as ``l2-0.5``, to go through the gradient-masking checklist on the first 200 test examples in
-            place of what the recipe says.
+        checklist: a norm and eps such as ``l2-0.5``, to go through the gradient-masking checklist at these in place of the recipe's;
+            where the recipe has none, on the first 200 test examples and without a surrogate.
         settings: changes of the recipe's metrics, alignment or checklist, such as ``metrics.pgd-l2-0.5.steps=100``; the result's
             recipe carries them in its name.
         batch_size: examples at a time; None: each measurement's own.
@@ -181,7 +181,7 @@ def _more(recipe: Recipe, metrics: Sequence[str], checklist: str | None, setting
             _, norm, eps = evaluation.parse_metric(f"pgd-{checklist}")
         except ValueError:
             raise ValueError(f"checklist is {checklist!r}; expected a norm and eps such as 'l2-0.5'") from None
-        recipe = replace(recipe, checklist={"norm": norm, "eps": eps, "examples": 200})
+        recipe = replace(recipe, checklist={"examples": 200, **recipe.checklist, "norm": norm, "eps": eps})
     for setting in settings:
         if re.split("[.=]", setting)[0] not in MEASURED:
             raise ValueError(f"setting {setting!r} changes what was trained; expected one of {', '.join(MEASURED)}, such as {EXAMPLE}")
@@ -202,13 +202,18 @@ def _measure(
     path, kept = folder / RESULT, f"{folder / WEIGHTS} is kept"
     before = _before(path, recipe, task)
 
-    def keep(result: results.Result) -> None:
-        nonlocal kept
+    def save(result: results.Result) -> results.Result:
         if before is not None:
             metrics, alignment = {**before.metrics, **result.metrics}, {**before.alignment, **result.alignment}
-            result = replace(result, metrics=metrics, alignment=alignment, checklist=result.checklist or before.checklist)
+            checklists = {made.caption: made for made in (*before.checklists, *result.checklists)}  # the caption names the threat
+            result = replace(result, metrics=metrics, alignment=alignment, checklists=tuple(checklists.values()))
         if processes.rank() == 0:
             results.save(path, result)
+        return result
+
+    def keep(result: results.Result) -> None:
+        nonlocal kept
+        save(result)
         kept = f"{path} holds what was measured until then, without {', '.join(result.provenance['unfinished'])}"
 
     try:
@@ -216,9 +221,7 @@ def _measure(
     except BaseException as error:  # Ctrl-C, too
         error.add_note(f"{kept}; `{shlex.join(['pagkit', 'evaluate', str(folder)])}` measures all that the recipe asks for")
         raise
-    if processes.rank() == 0:
-        results.save(path, result)
-    return result
+    return save(result)
 
 
 def _before(path: Path, recipe: Recipe, task: Task) -> results.Result | None:

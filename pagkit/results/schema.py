@@ -5,7 +5,7 @@
     {"recipe": str, "task": str, "seed": int,
      "metrics": {"clean": {"correct": int, "total": int}, "pgd-l2-15": {...}, ...},
      "alignment": {"nearest_neighbor": float, ...},                          # where the recipe asks for it, as for the next:
-     "checklist": {"caption": str, "rows": [[name, verdict, figure], ...]},
+     "checklists": [{"caption": str, "rows": [[name, verdict, figure], ...]}, ...],
      "provenance": {"data": str, "hardware": str, "threads": int,
                     "train_seconds": float, "train_cpu_seconds": float, "evaluate_seconds": float,
                     "versions": {"python": str, "torch": str, ...}, "commit": str,
@@ -47,7 +47,7 @@ class Result:
         metrics: names such as ``pgd-l2-15`` to scores.
         provenance: as :func:`provenance` makes it; with ``unfinished`` where the measuring has stopped before its end.
         alignment: mean cosine of the test gradients with the directions of each gradient target.
-        checklist: of gradient masking, with the threat in its caption; None where none was made.
+        checklists: of gradient masking, one a threat, which its caption names.
     """
 
     recipe: str
@@ -56,7 +56,7 @@ class Result:
     metrics: dict[str, Score]
     provenance: dict[str, Any]
     alignment: dict[str, float] = field(default_factory=dict)
-    checklist: Checklist | None = None
+    checklists: tuple[Checklist, ...] = ()
 
     def __post_init__(self) -> None:
         for metric in self.metrics:
@@ -80,9 +80,11 @@ def save(path: str | Path, result: Result) -> None:
     }
     if result.alignment:
         content["alignment"] = {name: round(value, 4) for name, value in result.alignment.items()}
-    if result.checklist is not None:
-        rows = [[check.name, check.verdict, check.figure] for check in result.checklist.checks]
-        content["checklist"] = {"caption": result.checklist.caption, "rows": rows}
+    if result.checklists:
+        content["checklists"] = [
+            {"caption": made.caption, "rows": [[check.name, check.verdict, check.figure] for check in made.checks]}
+            for made in result.checklists
+        ]
     content["provenance"] = result.provenance
     write_atomically(Path(path), (json.dumps(content, indent=1) + "\n").encode())
 
@@ -97,8 +99,7 @@ def load(path: str | Path) -> Result:
     try:
         content = json.loads(Path(path).read_text())
         metrics = {name: Score(**score) for name, score in content["metrics"].items()}
-        made = content.get("checklist")
-        checks = None if made is None else Checklist(tuple(Check(*row) for row in made["rows"]), made["caption"])
+        checks = tuple(Checklist(tuple(Check(*row) for row in made["rows"]), made["caption"]) for made in content.get("checklists", []))
         named = (content["recipe"], content["task"], int(content["seed"]))
         return Result(*named, metrics, content["provenance"], content.get("alignment", {}), checks)
     except (json.JSONDecodeError, KeyError, TypeError, AttributeError, ValueError) as error:

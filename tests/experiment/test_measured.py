@@ -83,6 +83,16 @@ def test_an_evaluation_that_stops_takes_nothing_away(toy_recipe, tmp_path, capsy
     assert part.alignment == before.alignment and part.provenance["unfinished"] == ["pgd-l2-2", "alignment.class_mean"]
 
 
+def test_one_evaluation_adds_to_another(toy_recipe, tmp_path) -> None:
+    out = tmp_path / "out"
+    first = experiment.run(Recipe.load(toy_recipe), out=out, progress=False)
+    experiment.evaluate(out, metrics=["pgd-l2-1"], checklist="l2-7", progress=False)
+    experiment.evaluate(out, metrics=["pgd-l2-2"], checklist="l2-15", progress=False)
+    last = results.load(out / "result.json")
+    assert list(last.metrics) == [*first.metrics, "pgd-l2-1", "pgd-l2-2"]
+    assert [made.caption for made in last.checklists] == ["gradient masking, l2 eps 7", "gradient masking, l2 eps 15"]
+
+
 def test_a_new_training_leaves_no_result_of_the_old_weights(toy_recipe, tmp_path, monkeypatch) -> None:
     out = tmp_path / "out"
     experiment.run(Recipe.load(toy_recipe), out=out, progress=False)
@@ -100,7 +110,7 @@ def test_evaluate_takes_settings_of_what_it_measures(toy_recipe, tmp_path, capsy
     assert cli.main(["evaluate", str(out), *(part for setting in settings for part in ("--set", setting)), "--metric", "pgd-l2-1"]) == 0
     result = results.load(out / "result.json")
     assert result.recipe == "+".join(["toy", "epochs=2", *settings])
-    assert list(result.metrics) == [*first.metrics, "pgd-l2-7", "pgd-l2-1"] and result.alignment == {} and result.checklist is not None
+    assert list(result.metrics) == [*first.metrics, "pgd-l2-7", "pgd-l2-1"] and result.alignment == {} and len(result.checklists) == 1
     kept = (out / "result.json").read_bytes()
     for setting, message in {
         "epochs=3": "setting 'epochs=3' changes what was trained; expected one of metrics, alignment, checklist, such as metrics.pgd",
