@@ -1,8 +1,8 @@
 """The role {measured}: a number of a Markdown page with where it comes from, ``54.8 [53.0, 56.6] <digits-standard autoattack-l2-0.5>``.
 
 In the brackets stand a recipe and a metric for a mean over seeds, or two recipes for the second's lead over the first, and ``seeds=20-29``
-where not all seeds count. The page says what a notebook's :class:`pagkit.results.Estimate` says; another number than that of the results
-is an error of the build.
+where not all seeds count; with ``seed=1`` it is the count of that run alone. The page says what a notebook's
+:class:`pagkit.results.Estimate` or :func:`pagkit.results.count` says; another number than that of the results is an error of the build.
 """
 
 import re
@@ -18,9 +18,12 @@ from pagkit import results
 ASKED = re.compile(r"(?P<shown>.+?)\s*<(?P<asked>[^<>]+)>", re.DOTALL)
 
 
-def estimate(asked: str, runs: Sequence[results.Result]) -> results.Estimate:
+def number(asked: str, runs: Sequence[results.Result]) -> results.Estimate | results.Figure:
     """The number that the words in the brackets ask for."""
-    *recipes, metric = (word for word in asked.split() if not word.startswith("seeds="))
+    *recipes, metric = (word for word in asked.split() if not word.startswith(("seed=", "seeds=")))
+    if seed := re.search(r"\bseed=(\d+)\b", asked):
+        (run,) = [run for run in runs if recipes == [run.recipe] and run.seed == int(seed[1])]
+        return results.count(run, metric)
     if seeds := re.search(r"\bseeds=(\d+)-(\d+)\b", asked):
         runs = [run for run in runs if int(seeds[1]) <= run.seed <= int(seeds[2])]
     if len(recipes) not in (1, 2):
@@ -35,7 +38,7 @@ class Measured(SphinxRole):
             found = ASKED.fullmatch(self.text)
             if found is None:
                 raise ValueError(f"{self.text!r} is not of the form: number <recipe metric>")
-            value = estimate(found["asked"], runs)
+            value = number(found["asked"], runs)
             if str(value) != " ".join(found["shown"].split()):
                 raise ValueError(f"the page says {found['shown']}, the results {value}")
         except ValueError as error:

@@ -103,9 +103,11 @@ def test_the_lost_page_knows_where_the_book_begins() -> None:
 
 def test_a_measured_number_is_that_of_the_results() -> None:
     runs = results.load_all(BOOK / "results")
-    value = measured.estimate("digits-noise digits-pag-sbg autoattack-l2-0.5", runs)
+    value = measured.number("digits-noise digits-pag-sbg autoattack-l2-0.5", runs)
     assert value == results.difference(runs, "digits-noise", "digits-pag-sbg", "autoattack-l2-0.5")
-    half = measured.estimate("digits-standard autoattack-l2-0.5 seeds=1-2", runs)
+    half = measured.number("digits-standard autoattack-l2-0.5 seeds=1-2", runs)
+    one = measured.number("cifar10-laptop-slope clean seed=1", runs)
+    assert str(one).endswith("]") and "cifar10-laptop-slope, seed 1" in one.told
     assert half.seeds == (1, 2) and measured.ASKED.fullmatch("54.8 [53.0, 56.6] <a b>")["shown"] == "54.8 [53.0, 56.6]"
     with pytest.raises(ValueError, match="names 0 recipes and a metric; expected one or two recipes"):
-        measured.estimate("autoattack-l2-0.5", runs)
+        measured.number("autoattack-l2-0.5", runs)
