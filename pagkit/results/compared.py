@@ -1,23 +1,26 @@
-"""Recipes compared over seeds: means and paired differences with their t intervals (Student, 1908).
+"""Recipes compared over seeds: means and paired differences with their 95 % intervals.
 
 A seed draws the initial weights, the order of the batches and, where the recipe's data do not fix a seed, the split into training and
-test examples. Then the spread over seeds holds both kinds of chance, and so does the interval.
+test examples. Then the spread over seeds holds both kinds of chance, and so does the t interval over them (Student, 1908). Few seeds may
+lie close together by luck. So no interval is narrower than that of the examples alone, taken as if each seed had drawn its own: Wilson's
+(1927) for a mean, and for a difference that of two independent shares, which leaves out what the two recipes have in common.
 """
 
 from __future__ import annotations
 
+import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from ..evaluation import t_interval
+from ..evaluation import Score, t_interval, wilson
 from .origin import Figure
 from .schema import Result
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean over seeds in per cent or points, its 95 % t interval, the seeds, and where it comes from.
+    """A mean over seeds in per cent or points, its 95 % interval, the seeds, and where it comes from.
 
     Jupyter and the book show what it comes from, with links to the result files, where a reader points at it, tabs to it or taps it.
 
@@ -52,16 +55,12 @@ class Estimate:
             raise ValueError(f"format {spec!r} of an Estimate; expected '' or '+'")
         return f"{self.mean:+.1f} [{self.low:+.1f}, {self.high:+.1f}]" if spec else str(self)
 
-    def signed(self) -> Signed:
-        """The same, shown with its signs: for a difference."""
-        return Signed(self.mean, self.low, self.high, self.seeds, self.told, self.files)
-
     def point(self, spec: str = ".1f") -> Figure:
         """The mean alone, in this format; its interval stands with where it comes from."""
         return Figure(format(self.mean, spec), f"{self.told} {self}: {self._seeds()}", self.files)
 
     def _seeds(self) -> str:
-        return f"Mean of seeds {', '.join(map(str, self.seeds))}, 95 % interval over them."
+        return f"Mean of seeds {', '.join(map(str, self.seeds))}, 95 % interval over them, no narrower than that of the examples."
 
     def _repr_html_(self) -> str:
         return Figure(str(self), f"{self.told} {self._seeds()}", self.files)._repr_html_()
@@ -81,12 +80,7 @@ def percents(runs: Sequence[Result], recipe: str, metric: str) -> dict[int, floa
     Raises:
         ValueError: no such run, or two of one seed.
     """
-    found = [r for r in runs if r.recipe == recipe and metric in r.metrics]
-    if not found:
-        raise ValueError(f"no result of recipe {recipe!r} with {metric!r}; expected at least one")
-    if len({r.seed for r in found}) < len(found):
-        raise ValueError(f"recipe {recipe!r} has two runs of one seed with {metric!r}; expected one each")
-    return {r.seed: 100 * r.metrics[metric].rate for r in sorted(found, key=lambda r: r.seed)}
+    return {seed: 100 * score.rate for seed, score in _scores(runs, recipe, metric).items()}
 
 
 def mean(runs: Sequence[Result], recipe: str, metric: str) -> Estimate:
@@ -95,8 +89,13 @@ def mean(runs: Sequence[Result], recipe: str, metric: str) -> Estimate:
     Raises:
         ValueError: fewer than two seeds, and those of :func:`percents`.
     """
-    values = percents(runs, recipe, metric)
-    return _estimate(values, f"{recipe}, {metric}: {_examples(runs, recipe, metric)} test examples a seed.", [recipe])
+    found = _scores(runs, recipe, metric)
+    low, high = t_interval(values := [100 * score.rate for score in found.values()])
+    total = sum(score.total for score in found.values())
+    least, most = wilson(sum(score.correct for score in found.values()) / total, total)
+    ends = max(0.0, min(low, 100 * least)), min(100.0, max(high, 100 * most))
+    told = f"{recipe}, {metric}: {_examples(found)} test examples a seed."
+    return Estimate(statistics.mean(values), *ends, tuple(found), told, _files([recipe], found))
 
 
 def difference(runs: Sequence[Result], base: str, other: str, metric: str) -> Signed:
@@ -105,16 +104,28 @@ def difference(runs: Sequence[Result], base: str, other: str, metric: str) -> Si
     Raises:
         ValueError: fewer than two seeds in common, and those of :func:`percents`.
     """
-    ours, theirs = percents(runs, other, metric), percents(runs, base, metric)
-    told = f"{other} minus {base}, {metric}, in points: {_examples(runs, other, metric)} test examples a seed."
-    return _estimate({seed: ours[seed] - theirs[seed] for seed in ours if seed in theirs}, told, [other, base]).signed()
+    ours, theirs = _scores(runs, other, metric), _scores(runs, base, metric)
+    seeds = tuple(seed for seed in ours if seed in theirs)
+    low, high = t_interval(values := [100 * (ours[seed].rate - theirs[seed].rate) for seed in seeds])
+    both = [side[seed] for side in (ours, theirs) for seed in seeds]
+    half = 196 * math.sqrt(sum(score.rate * (1 - score.rate) / score.total for score in both)) / len(seeds)
+    middle = statistics.mean(values)
+    told = f"{other} minus {base}, {metric}, in points: {_examples(ours)} test examples a seed."
+    return Signed(middle, min(low, middle - half), max(high, middle + half), seeds, told, _files([other, base], seeds))
 
 
-def _examples(runs: Sequence[Result], recipe: str, metric: str) -> str:
-    return "/".join(map(str, sorted({r.metrics[metric].total for r in runs if r.recipe == recipe and metric in r.metrics})))
+def _scores(runs: Sequence[Result], recipe: str, metric: str) -> dict[int, Score]:
+    found = [r for r in runs if r.recipe == recipe and metric in r.metrics]
+    if not found:
+        raise ValueError(f"no result of recipe {recipe!r} with {metric!r}; expected at least one")
+    if len({r.seed for r in found}) < len(found):
+        raise ValueError(f"recipe {recipe!r} has two runs of one seed with {metric!r}; expected one each")
+    return {r.seed: r.metrics[metric] for r in sorted(found, key=lambda r: r.seed)}
 
 
-def _estimate(values: dict[int, float], told: str, recipes: list[str]) -> Estimate:
-    low, high = t_interval(list(values.values()))
-    files = tuple(f"{recipe}/seed-{seed}.json" for recipe in recipes for seed in values)
-    return Estimate(statistics.mean(values.values()), low, high, tuple(values), told, files)
+def _examples(found: dict[int, Score]) -> str:
+    return "/".join(map(str, sorted({score.total for score in found.values()})))
+
+
+def _files(recipes: Sequence[str], seeds: Iterable[int]) -> tuple[str, ...]:
+    return tuple(f"{recipe}/seed-{seed}.json" for recipe in recipes for seed in seeds)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pagkit import results
-from pagkit.evaluation import Score, t_interval
+from pagkit.evaluation import Score, t_interval, wilson
 from pagkit.results import Result
 
 
@@ -22,9 +22,14 @@ def test_means_and_paired_differences() -> None:
     assert (found.mean, found.seeds) == (pytest.approx(81), (1, 2, 3))
     half = 4.302653 * 1 / 3**0.5  # t with two degrees of freedom, standard deviation of one point
     assert (found.low, found.high) == (pytest.approx(81 - half, abs=1e-5), pytest.approx(81 + half, abs=1e-5))
+    alike = results.mean([run("a", seed, 496) for seed in (1, 2, 3)], "a", "clean")  # no spread at all, by luck
+    assert (alike.low / 100, alike.high / 100) == pytest.approx(wilson(496 / 500, 1500)) and alike.high < 100
+    assert results.mean([run("a", 1, 0), run("a", 2, 9)], "a", "clean").low == 0, "no share is negative"
     gap = results.difference(RUNS, "a", "b", "clean")  # 4, 2, 4 points; seed 4 has no partner
     assert gap.mean == pytest.approx(10 / 3) and gap.seeds == (1, 2, 3) and gap.sign == 1
     assert f"{gap:+}" == "+3.3 [+0.5, +6.2]" and str(gap) == f"{gap:+}"
+    level = [run(recipe, seed, 250 + (recipe == "b")) for recipe in "ab" for seed in (1, 2, 3)]  # one digit more, each time
+    assert f"{results.difference(level, 'a', 'b', 'clean'):+}" == "+0.2 [-3.4, +3.8]", "1.96 times the root of 2/4 in 1,500"
     assert str(gap) != str(results.mean(RUNS, "a", "clean"))
     assert results.difference(RUNS, "b", "a", "clean").sign == -1 and results.difference(RUNS, "a", "a", "clean").sign == 0
 
