@@ -3,7 +3,8 @@
 A seed draws the initial weights, the order of the batches and, where the recipe's data do not fix a seed, the split into training and
 test examples. Then the spread over seeds holds both kinds of chance, and so does the t interval over them (Student, 1908). Few seeds may
 lie close together by luck. So no interval is narrower than that of the examples alone, taken as if each seed had drawn its own: Wilson's
-(1927) for a mean, and for a difference that of two independent shares, which leaves out what the two recipes have in common.
+(1927) for a mean, and for a difference that of two independent shares, which leaves out what the two recipes have in common. Of one seed,
+where a caller asks for so little, it is all that there is, and it says nothing of other seeds.
 """
 
 from __future__ import annotations
@@ -60,6 +61,8 @@ class Estimate:
         return Figure(format(self.mean, spec), f"{self.told} {self}: {self._seeds()}", self.files)
 
     def _seeds(self) -> str:
+        if len(self.seeds) == 1:
+            return f"Seed {self.seeds[0]} alone, 95 % interval of the examples."
         return f"Mean of seeds {', '.join(map(str, self.seeds))}, 95 % interval over them, no narrower than that of the examples."
 
     def _repr_html_(self) -> str:
@@ -83,14 +86,14 @@ def percents(runs: Sequence[Result], recipe: str, metric: str) -> dict[int, floa
     return {seed: 100 * score.rate for seed, score in _scores(runs, recipe, metric).items()}
 
 
-def mean(runs: Sequence[Result], recipe: str, metric: str) -> Estimate:
+def mean(runs: Sequence[Result], recipe: str, metric: str, *, at_least: int = 2) -> Estimate:
     """Per cent correct of a recipe over its seeds.
 
     Raises:
-        ValueError: fewer than two seeds, and those of :func:`percents`.
+        ValueError: fewer than ``at_least`` seeds, and those of :func:`percents`.
     """
     found = _scores(runs, recipe, metric)
-    low, high = t_interval(values := [100 * score.rate for score in found.values()])
+    low, high = _spread(values := [100 * score.rate for score in found.values()], at_least)
     total = sum(score.total for score in found.values())
     least, most = wilson(sum(score.correct for score in found.values()) / total, total)
     ends = max(0.0, min(low, 100 * least)), min(100.0, max(high, 100 * most))
@@ -98,20 +101,27 @@ def mean(runs: Sequence[Result], recipe: str, metric: str) -> Estimate:
     return Estimate(statistics.mean(values), *ends, tuple(found), told, _files([recipe], found))
 
 
-def difference(runs: Sequence[Result], base: str, other: str, metric: str) -> Signed:
+def difference(runs: Sequence[Result], base: str, other: str, metric: str, *, at_least: int = 2) -> Signed:
     """Points that recipe ``other`` holds over ``base``, paired by seed: within one the data and the initial weights are the same.
 
     Raises:
-        ValueError: fewer than two seeds in common, and those of :func:`percents`.
+        ValueError: fewer than ``at_least`` seeds in common, and those of :func:`percents`.
     """
     ours, theirs = _scores(runs, other, metric), _scores(runs, base, metric)
     seeds = tuple(seed for seed in ours if seed in theirs)
-    low, high = t_interval(values := [100 * (ours[seed].rate - theirs[seed].rate) for seed in seeds])
+    low, high = _spread(values := [100 * (ours[seed].rate - theirs[seed].rate) for seed in seeds], at_least)
     both = [side[seed] for side in (ours, theirs) for seed in seeds]
     half = 196 * math.sqrt(sum(score.rate * (1 - score.rate) / score.total for score in both)) / len(seeds)
     middle = statistics.mean(values)
     told = f"{other} minus {base}, {metric}, in points: {_examples(ours)} test examples a seed."
     return Signed(middle, min(low, middle - half), max(high, middle + half), seeds, told, _files([other, base], seeds))
+
+
+def _spread(values: Sequence[float], at_least: int) -> tuple[float, float]:
+    """The t interval over seeds; of one seed the value itself, twice."""
+    if len(values) < at_least or not values:
+        raise ValueError(f"{len(values)} seed(s); expected at least {max(at_least, 1)}")
+    return t_interval(values) if len(values) > 1 else (values[0], values[0])
 
 
 def _scores(runs: Sequence[Result], recipe: str, metric: str) -> dict[int, Score]:

@@ -34,13 +34,22 @@ def test_means_and_paired_differences() -> None:
     assert results.difference(RUNS, "b", "a", "clean").sign == -1 and results.difference(RUNS, "a", "a", "clean").sign == 0
 
 
+def test_one_seed_has_the_interval_of_its_examples() -> None:
+    one = results.mean(RUNS[:1], "a", "clean", at_least=1)
+    assert (one.low / 100, one.high / 100) == pytest.approx(wilson(0.8, 500)) and "Seed 1 alone" in one._repr_html_()
+    gap = results.difference(RUNS[2:4], "a", "b", "clean", at_least=1)  # 405 and 425 of 500
+    half = 196 * (0.81 * 0.19 / 500 + 0.85 * 0.15 / 500) ** 0.5
+    assert (gap.mean, gap.low, gap.high) == pytest.approx((4, 4 - half, 4 + half)) and gap.sign == 0
+
+
 def test_what_is_refused() -> None:
     with pytest.raises(ValueError, match="no result of recipe 'c' with 'clean'; expected at least one"):
         results.percents(RUNS, "c", "clean")
     with pytest.raises(ValueError, match="recipe 'a' has two runs of one seed"):
         results.percents([*RUNS, run("a", 1, 3)], "a", "clean")
-    with pytest.raises(ValueError, match=r"1 value\(s\); expected at least 2"):
-        results.mean(RUNS[:1], "a", "clean")
+    for call in (lambda: results.mean(RUNS[:1], "a", "clean"), lambda: results.difference(RUNS[2:4], "a", "b", "clean")):
+        with pytest.raises(ValueError, match=r"1 seed\(s\); expected at least 2"):
+            call()
     with pytest.raises(ValueError, match="format '.2f' of an Estimate"):
         format(results.mean(RUNS, "a", "clean"), ".2f")
     with pytest.raises(ValueError, match="expected at least 2"):
