@@ -25,6 +25,7 @@ BOOK = Path(__file__).resolve().parents[1] / "book"
 PHOTOGRAPHS = BOOK / "labs" / "photographs.safetensors"
 NETWORKS = {
     "standard": "cifar10-evening-standard",
+    "neighbours": "cifar10-evening-pag-nn",
     "slope": "cifar10-evening-slope",
     "adversarial": "cifar10-evening-adversarial",
 }
