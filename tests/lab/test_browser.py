@@ -102,6 +102,14 @@ def test_the_map_by_mouse_and_by_keyboard(visit):
     page.wait_for_function("/True class: class [01]/.test(document.querySelector('#lab-plane-p [role=status]').textContent)")
 
 
+def test_jupyterlab_does_not_take_the_keys_of_a_lab(visit):
+    """It looks for its shortcuts before a lab hears a key, and leaves alone an element with this mark, but not what is inside one."""
+    for role, name in (("application", "Map of the plane"), ("slider", "Number of steps"), ("radio", "L∞"), ("button", "saturated")):
+        control = visit.page.get_by_role(role, name=name).first
+        control.focus()
+        assert control.get_attribute("data-lm-suppress-shortcuts") == "true"
+
+
 def test_the_path_is_played_step_by_step(visit):
     page = visit.page
     visit.lab("lab-plane-p", "lab.set({steps: 5, stepSize: 2, eps: 15, loss: 'log-odds', norm: 'l2'})")

@@ -8,7 +8,7 @@ import { judge, panel } from "./panel.js";
 import { game } from "./game.js";
 
 const HINT =
-  "In the change and the gradient, orange adds ink and purple takes it away. Last row: the log-odds of each class, cut at ±12; the ring " +
+  "In the change and the gradient, orange adds ink and purple takes it away. The bars are the log-odds of each class, cut at ±12; the ring " +
   "is before, the bar after. Nearest digit: the class of the training digit most like the changed one, a reader without a network.";
 
 /** Build the lab inside `root`. Returns {lab, snapshot, set}, as the plane does. */

@@ -7,12 +7,18 @@ import { photo } from "./photo.js";
 
 const KINDS = { plane, digits, dial, photo };
 
+/** JupyterLab would take keys for its cells (arrows move between them, dd deletes one); an element with this mark keeps its keys. */
+const ownKeys = ({ target }) => {
+  target.dataset.lmSuppressShortcuts = "true";
+};
+
 /** Build a lab inside `root`; says "lab-change" when a reader changes something. */
 function build(root, kind, spec) {
   let ready = null;
   const tell = () => ready && root.dispatchEvent(new CustomEvent("lab-change", { detail: ready.snapshot() }));
   root.classList.add("pagkit-lab");
   root.dataset.lab = kind;
+  root.addEventListener("focusin", ownKeys);
   ready = KINDS[kind](root, spec, tell);
   root.lab = ready.lab;
   root.dataset.ready = "true";
