@@ -61,7 +61,11 @@ class Recipe:
     model_options: dict[str, Any] = _key("options of the network; of its training too for a diffusion model", {})
     batch_size: int = _key("examples a step, of all processes together", 128, at_least=1)
     accumulate: int = _key("work on a step in so many parts, one after the other; the step is the same, BatchNorm apart", 1, at_least=1)
-    precision: str = _key("bf16: bfloat16 where it is safe; alignment stays in float32", "float32", choices=("float32", "bf16"))
+    precision: str = _key(
+        "bf16: bfloat16, but for input gradients; bf16-gradients: for them too, and only what a term measures of them is in float32",
+        "float32",
+        choices=("float32", "bf16", "bf16-gradients"),
+    )
     channels_last: bool = _key("keep convolutions' weights in the order that tensor cores want", False)
     compile: bool = _key("run model and loss through torch.compile; with a target or slope the model must be without BatchNorm", False)
     optimizer: str = _key("sgd has momentum 0.9", "adam", choices=("adam", "adamw", "sgd"))

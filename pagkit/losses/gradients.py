@@ -56,7 +56,7 @@ def functional(model: nn.Module, x: Tensor, outputs: Outputs) -> tuple[Tensor, T
     """:func:`gradients` with ``create_graph``, for torch.compile."""
 
     def stacked(x: Tensor) -> tuple[Tensor, Tensor]:
-        logits = model(x)
+        logits = model(x).to(x.dtype)  # autocast gives another
         return torch.stack(outputs(logits), dim=1), logits
 
     values, pull, logits = torch.func.vjp(stacked, x, has_aux=True)

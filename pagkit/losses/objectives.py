@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from functools import cache, partial
 from typing import NamedTuple
 
@@ -40,6 +41,7 @@ def objective(
     *,
     seen: Tensor | None = None,
     compiled: bool = False,
+    autocast: bool = False,
 ) -> Objective:
     """Cross-entropy plus a sum of terms, each with its weight: ``[(0.5, Alignment(directions, classes)), (1.0, Slope())]``.
 
@@ -51,8 +53,8 @@ def objective(
         seen: x after an attack or with noise, of its shape: where cross-entropy is taken. Default: x.
         compiled: let torch.compile make one program of forward, input gradients and loss, in the form of
             :func:`pagkit.losses.functional_gradients`: slow in the first step, faster from then on, most of all on a GPU.
-
-    Under autocast the input gradients, and the forward pass that they go through, stay in the precision of x.
+        autocast: under torch.autocast, take the input gradients, and the forward pass that they go through, in its precision too;
+            what a term measures of them is computed in that of x. Default: they stay in the precision of x throughout.
 
     Returns:
         :class:`Objective`, differentiable in the model's parameters (a double backward).
@@ -71,7 +73,7 @@ def objective(
     if terms:
         measure = _compiled() if compiled else _measure
         gradients_of = functional if compiled else partial(gradients, create_graph=True)
-        cross_entropy, measured, classes = measure(gradients_of, model, x, y, terms, seen)
+        cross_entropy, measured, classes = measure(gradients_of, model, x, y, terms, seen, autocast)
     else:
         cross_entropy, measured, classes = F.cross_entropy(logits_of(model, x if seen is None else seen, finite=False), y), [], 0
     total, nan = cross_entropy, torch.full_like(cross_entropy, torch.nan)
@@ -118,14 +120,20 @@ def pag_loss(
 
 
 def _measure(
-    gradients_of: Callable[..., tuple[Tensor, Tensor]], model: nn.Module, x: Tensor, y: Tensor, terms: list[Term], seen: Tensor | None
+    gradients_of: Callable[..., tuple[Tensor, Tensor]],
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    terms: list[Term],
+    seen: Tensor | None,
+    autocast: bool,
 ) -> tuple[Tensor, list[Tensor], int]:
     """Cross-entropy, what each term measures, and the number of classes. Weights change from step to step and would be compiled in."""
 
     def outputs(logits: Tensor) -> list[Tensor]:
         return [output for term in terms for output in term.outputs(logits, y)]
 
-    with torch.autocast(x.device.type, enabled=False):
+    with nullcontext() if autocast else torch.autocast(x.device.type, enabled=False):
         found, logits = gradients_of(model, x, outputs)
     cross_entropy = F.cross_entropy(logits if seen is None else model(seen), y)
     parts = found.split([term.size for term in terms], dim=1)

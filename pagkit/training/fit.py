@@ -150,7 +150,8 @@ def _step(model: nn.Module, forward: nn.Module, task: Task, recipe: Recipe, targ
             seen = _attacked(forward, x, y, threat, recipe.steps, offsets, int(seeds[0]))
         if noise is not None:
             seen = (x if seen is None else seen) + noise.to(x.device)  # beyond the bounds too: clipped, it would have a mean
-        found = losses.objective(model if terms else forward, x, y, terms, seen=seen, compiled=recipe.compile)
+        how = {"compiled": recipe.compile, "autocast": recipe.precision == "bf16-gradients"}
+        found = losses.objective(model if terms else forward, x, y, terms, seen=seen, **how)
         return found if recipe.slope else losses.PAGLoss(*found[:3])  # without the term its column of the history stays empty
 
     return draw, loss

@@ -166,7 +166,7 @@ class Loop:
         # a process without rows takes one that counts nothing, for zeros in the right places
         for rows in cuts or [torch.arange(1, device="cpu")]:
             piece = {name: value[rows[0] : rows[-1] + 1] for name, value in drawn.items()}
-            with torch.autocast(self.device.type, torch.bfloat16) if self.recipe.precision == "bf16" else nullcontext():
+            with nullcontext() if self.recipe.precision == "float32" else torch.autocast(self.device.type, torch.bfloat16):
                 found = loss(weight=weight, **piece)
             found = found._asdict() if hasattr(found, "_asdict") else {"total": found}
             share = len(rows) / size if cuts else 0.0

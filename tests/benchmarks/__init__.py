@@ -3,4 +3,5 @@
 - ``compare``: both sides must give the same; then they are timed in turn
 - ``steps``: training steps
 - ``others``: attacks, directions, scores
+- ``tried``: other ways to take a PAG step, apart from the rest
 """

@@ -8,18 +8,16 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
-from datetime import date
 from itertools import islice
 from pathlib import Path
 
 import torch
 
 from pagkit.data.files import write_atomically
-from pagkit.results import provenance
 
-from ..helpers import BOOK, make_task
+from ..helpers import BOOK
 from . import others, steps
-from .compare import Benchmark, Differ, measure, peak
+from .compare import Benchmark, Differ, machine, measure, peak
 
 THREADS = 2
 FULL = {
@@ -59,11 +57,9 @@ def run(sizes: dict[str, dict], out: Path, *, seconds: float, memory: bool = Tru
         told = f"{row['name']} / {row['against']}: {row['ours_ms']:.1f} / {row['theirs_ms']:.1f} ms, ratio {row['ratio_theirs']:.2f}"
         print(f"{told}, counted {row['counted_theirs']}", flush=True)
         rows.append(row)
-    where = provenance(_nothing(), train_seconds=0, train_cpu_seconds=0, evaluate_seconds=0)
-    machine = {key: where[key] for key in ("hardware", "threads", "versions", "commit")}
-    machine |= {"batch": sizes["steps"]["rows"]} if sizes else {}
-    machine |= {"date": date.today().isoformat(), "load_before": round(began, 1), "load_after": round(os.getloadavg()[0], 1)}
-    write_atomically(out, (json.dumps({"machine": machine, "benchmarks": rows}, indent=1) + "\n").encode())
+    about = machine() | ({"batch": sizes["steps"]["rows"]} if sizes else {})
+    about |= {"load_before": round(began, 1), "load_after": round(os.getloadavg()[0], 1)}
+    write_atomically(out, (json.dumps({"machine": about, "benchmarks": rows}, indent=1) + "\n").encode())
     return 0
 
 
@@ -90,10 +86,6 @@ def _peak_of(number: int, side: str, batch: int) -> float | None:
     call = [sys.executable, "-m", "tests.benchmarks", "--peak", str(number), side]
     call += ["--batch", str(batch), "--threads", str(torch.get_num_threads())]
     return json.loads(subprocess.run(call, check=True, capture_output=True, text=True).stdout)
-
-
-def _nothing():
-    return make_task(torch.zeros(1, 1), torch.zeros(1, dtype=torch.int64), 1)
 
 
 if __name__ == "__main__":

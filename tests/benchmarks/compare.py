@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import date
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -13,6 +14,10 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
+
+from pagkit.results import provenance
+
+from ..helpers import make_task
 
 Side = Callable[[], list[Tensor]]
 STATUS = "/proc/self/status"
@@ -84,6 +89,12 @@ def measure(benchmark: Benchmark, *, seconds: float, least: int = 3) -> dict[str
     if benchmark.items:
         found["per_second"] = round(benchmark.items / median(spent["ours"]), 1)
     return found | {"aim": benchmark.aim}
+
+
+def machine() -> dict[str, Any]:
+    """Where and when this runs."""
+    where = provenance(make_task(torch.zeros(1, 1), torch.zeros(1).long(), 1), train_seconds=0, train_cpu_seconds=0, evaluate_seconds=0)
+    return {key: where[key] for key in ("hardware", "threads", "versions", "commit")} | {"date": date.today().isoformat()}
 
 
 def peak(side: Side) -> float | None:

@@ -10,12 +10,13 @@ from torch.nn import functional as F
 
 from pagkit import attacks, models
 from pagkit.attacks import Threat, log_odds
-from pagkit.losses import Slope, cosine, objective, pag_loss
+from pagkit.losses import Alignment, Slope, cosine, objective, pag_loss
 
 from ..helpers import make_task
 from .compare import Benchmark, Side
 
 WEIGHT = 1.5
+BFLOAT16 = 0.1  # how far gradients in it may be apart; it has eight bits of precision
 Loss = Callable[[nn.Module], Tensor]
 
 
@@ -28,29 +29,31 @@ def benchmarks(*, network: str, rows: int, side: int, options: dict[str, object]
     net = models.build(network, task, seed=0, **options).eval()
     last = models.build(network, task, seed=0, **options).eval().to(memory_format=torch.channels_last)
     last_x = x.to(memory_format=torch.channels_last)
-    plain = _step(net, lambda net: F.cross_entropy(net(x), y))
+    plain = step(net, lambda net: F.cross_entropy(net(x), y))
 
     def ours(x: Tensor, k: int) -> Loss:
         return lambda net: pag_loss(net, x, y, directions[:, :k], classes[:, :k], weight=WEIGHT).total
 
     def theirs(k: int) -> Side:
-        return _step(net, lambda net: repeated(net, x, y, directions[:, :k], classes[:, :k]))
+        return step(net, lambda net: repeated(net, x, y, directions[:, :k], classes[:, :k]))
 
     for k, aim in ((10, 0.5), (2, 0.13)):  # of the published step at ten classes
         beside, against = {"plain": plain} | ({"published": theirs(10)} if k == 2 else {}), f"images repeated {k} times"
-        yield Benchmark(f"PAG step, {k} classes", against, _step(net, ours(x, k)), theirs(k), beside, aim=aim)
+        yield Benchmark(f"PAG step, {k} classes", against, step(net, ours(x, k)), theirs(k), beside, aim=aim)
         name = f"PAG step, {k} classes, channels last"
         # rounding differs in this order and may turn a ReLU over; in float64 the two agree to 1e-14
-        yield Benchmark(name, against, _step(last, ours(last_x, k)), theirs(k), beside, within=1e-3, aim=aim)
+        yield Benchmark(name, against, step(last, ours(last_x, k)), theirs(k), beside, within=1e-3, aim=aim)
+        low = step(net, lambda net, k=k: half(net, x, y, directions[:, :k], classes[:, :k]))
+        yield Benchmark(f"PAG step, {k} classes, bfloat16", against, low, theirs(k), beside, within=BFLOAT16, aim=aim)
     slope = lambda net: objective(net, x, y, [(WEIGHT, Slope())]).total  # noqa: E731
-    yield Benchmark("slope step", "the five lines", _step(net, slope), _step(net, lambda net: five_lines(net, x, y)), {"plain": plain})
+    yield Benchmark("slope step", "the five lines", step(net, slope), step(net, lambda net: five_lines(net, x, y)), {"plain": plain})
     threat = Threat("l2", 0.5)
     for steps in (3, 7):
         yield Benchmark(
             f"adversarial step, {steps} attack steps",
             "a bare loop",
-            _step(net, lambda net, n=steps: F.cross_entropy(net(attacks.pgd(net, x, y, threat, steps=n, step_size=0.2, keep="last")), y)),
-            _step(net, lambda net, n=steps: F.cross_entropy(net(bare_pgd(net, x, y, n)), y)),
+            step(net, lambda net, n=steps: F.cross_entropy(net(attacks.pgd(net, x, y, threat, steps=n, step_size=0.2, keep="last")), y)),
+            step(net, lambda net, n=steps: F.cross_entropy(net(bare_pgd(net, x, y, n)), y)),
             {"plain": plain},
             within=1e-3,
         )
@@ -64,6 +67,12 @@ def repeated(net: nn.Module, x: Tensor, y: Tensor, directions: Tensor, classes: 
     (found,) = torch.autograd.grad(log_odds(logits, classes.flatten()).sum(), many, create_graph=True)
     alignment = cosine(found.view_as(directions), directions).mean()
     return F.cross_entropy(logits[::k], y) + WEIGHT * logits.shape[1] * (1 - alignment)
+
+
+def half(net: nn.Module, x: Tensor, y: Tensor, directions: Tensor, classes: Tensor) -> Tensor:
+    """As a recipe's ``precision: bf16-gradients`` has it."""
+    with torch.autocast("cpu", torch.bfloat16):
+        return objective(net, x, y, [(WEIGHT, Alignment(directions, classes))], autocast=True).total
 
 
 def five_lines(net: nn.Module, x: Tensor, y: Tensor) -> Tensor:
@@ -85,7 +94,7 @@ def bare_pgd(net: nn.Module, x: Tensor, y: Tensor, steps: int, *, eps: float = 0
     return moved
 
 
-def _step(net: nn.Module, loss: Loss) -> Side:
+def step(net: nn.Module, loss: Loss) -> Side:
     """The loss and its gradients in the weights; in the order of memory of ``net``, which does not matter to their values."""
     weights = list(net.parameters())
     return lambda: [(value := loss(net))] + list(torch.autograd.grad(value, weights, materialize_grads=True))

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from tests.benchmarks import __main__ as bench
+from tests.benchmarks import tried
 from tests.benchmarks.compare import Benchmark, Differ, check
 
 
@@ -19,6 +20,14 @@ def test_both_sides_of_every_benchmark_agree_and_the_file_is_whole(tmp_path: Pat
     assert {"PAG step, 10 classes", "PAG step, 2 classes", "slope step", "score-based directions"} <= set(names)
     assert all(row["ours_ms"] > 0 and row["ratio_theirs"] > 0 and row["rounds"] >= 3 for row in found["benchmarks"])
     assert len(capsys.readouterr().out.splitlines()) >= len(names)
+
+
+def test_other_ways_to_take_a_step_come_near_it() -> None:
+    """The compiler's way apart, which takes a minute."""
+    sides = {key: side for key, side in tried.ways(**bench.TOY["steps"]).items() if key[0] != "compiled with inductor"}
+    rows = tried.timed(sides, rounds=1)
+    assert len(rows) == len(sides) and all(row["cpu_ratio"] > 0 for row in rows)
+    assert all((row["apart"] == 0) == (row["name"] == tried.AS_IT_IS) for row in rows)
 
 
 @pytest.mark.parametrize("wrong", [torch.tensor([1.0, 2.1]), torch.tensor([1.0, torch.nan]), torch.ones(3)])

@@ -1,0 +1,208 @@
+"""Other ways to take a PAG step, tried and timed: ``python -m tests.benchmarks.tried``, minutes of one core, apart from ``make bench``.
+
+Each way is first held against the step as it is, to the tolerance that stands beside it. Then all are timed in turn, in one process and
+one thread, in seconds of processor time, which other programs disturb less than the clock. The numbers are in
+``book/benchmarks-tried.json``, and chapter 12 shows them. What came of it:
+
+- bfloat16 was adopted, as a recipe's ``precision: bf16-gradients``. The rest were not.
+- A double backward of our own is exact and saves 12 to 18 %. In autograd the derivative of a derivative takes the gradient in the weights as
+  a convolution with a kernel the size of the image; ``_ThroughInput`` takes it as an ordinary backward pass does. On top of bfloat16 it
+  saves next to nothing.
+- Ten log-odds have gradients in a space of nine dimensions, so nine vector-Jacobian products do for ten classes. That is the one way found
+  to fewer operations. It saves less than a tenth, with ten classes only; with a double backward of our own the two save a fifth.
+- One batched product (vmap) in place of one a class, inductor, and channels last are slower here.
+- Weight gradients in the first backward pass need no saving: ``torch.autograd.grad`` computes what it is asked for, and it is asked for
+  gradients in x alone. By count, a step of k classes is one forward pass, k first backward passes, k passes each for their two
+  derivatives, and one backward pass of two parts: 3 k + 3 convolutions a layer, where the published way has 6 k.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Callable
+from statistics import median
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd import Function
+from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
+
+from pagkit import models
+from pagkit.data.files import write_atomically
+from pagkit.losses import cosine, pag_loss
+
+from ..helpers import BOOK, make_task
+from .compare import Benchmark, Side, check, machine
+from .steps import BFLOAT16, WEIGHT, half, repeated, step
+
+OUT = BOOK / "benchmarks-tried.json"
+EXACT, ROUNDED = 1e-4, 1e-3  # how far gradients may be apart, as a share of their length
+AS_IT_IS, PUBLISHED = "as it is", "images repeated"
+Loss = Callable[[nn.Module, Tensor, Tensor, Tensor, Tensor], Tensor]  # model, x, y, directions (B, k, *shape), classes (B, k)
+
+
+def plain(net: nn.Module, x: Tensor, y: Tensor, directions: Tensor, classes: Tensor, *, compiled: bool = False) -> Tensor:
+    return pag_loss(net, x, y, directions, classes, weight=WEIGHT, compiled=compiled).total
+
+
+def compiled(*case: Any) -> Tensor:
+    return plain(*case, compiled=True)
+
+
+def batched(net: nn.Module, x: Tensor, y: Tensor, directions: Tensor, classes: Tensor) -> Tensor:
+    """All classes' products in one call."""
+    x = x.clone().requires_grad_()
+    logits = net(x)
+    sums = torch.stack([models.log_odds(logits, own).sum() for own in classes.unbind(1)])
+    each = torch.eye(len(sums))
+    (found,) = torch.autograd.grad(sums, x, each, create_graph=True, is_grads_batched=True)
+    return _total(logits, y, found.transpose(0, 1), directions)
+
+
+def nine(net: nn.Module, x: Tensor, y: Tensor, directions: Tensor, classes: Tensor) -> Tensor:
+    """All C classes in their order. The derivative of log-odds in the logits sums to zero, so C - 1 differences of logits span them."""
+    x = x.clone().requires_grad_()
+    logits = net(x)
+    own = torch.eye(logits.shape[1], dtype=torch.bool)
+    others = logits[:, None].expand(-1, len(own), -1).masked_fill(own, -torch.inf).softmax(2)
+    ends = [(logits[:, j] - logits[:, -1]).sum() for j in range(len(own) - 1)]
+    spanning = torch.stack([torch.autograd.grad(end, x, create_graph=True)[0].flatten(1) for end in ends], 1)
+    found = ((own.float() - others)[:, :, :-1] @ spanning).view_as(directions)
+    return _total(logits, y, found, directions)
+
+
+def _total(logits: Tensor, y: Tensor, found: Tensor, directions: Tensor) -> Tensor:
+    return F.cross_entropy(logits, y) + WEIGHT * logits.shape[1] * (1 - cosine(found, directions).mean())
+
+
+class OwnDoubleBackward(TorchFunctionMode):
+    """Convolutions of which an input gradient can be differentiated at the price of an ordinary backward pass."""
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):  # noqa: ANN001, ANN201
+        return _convolution(*args, **(kwargs or {})) if func is F.conv2d else func(*args, **(kwargs or {}))
+
+
+def own(loss: Loss) -> Loss:
+    def through(*case: Any) -> Tensor:
+        with OwnDoubleBackward():
+            return loss(*case)
+
+    return through
+
+
+def _convolution(x, w, bias=None, stride=1, padding=0, dilation=1, groups=1) -> Tensor:  # noqa: ANN001
+    """The value and the gradients in the weights come from the first summand, the gradient in x from the second, which is zero."""
+    if torch.is_autocast_enabled("cpu"):
+        x, w = x.to(torch.bfloat16), w.to(torch.bfloat16)
+        bias = None if bias is None else bias.to(torch.bfloat16)
+    value = F.conv2d(x.detach(), w, bias, stride, padding, dilation, groups)
+    pairs = [[n, n] if isinstance(n, int) else list(n) for n in (stride, padding, dilation)]
+    return value + _ThroughInput.apply(x, w, value.shape, (*pairs, groups))
+
+
+class _ThroughInput(Function):
+    @staticmethod
+    def forward(ctx, x, w, shape, how):  # noqa: ANN001, ANN205
+        ctx.shape, ctx.how = x.shape, how
+        ctx.save_for_backward(w)
+        return x.new_zeros(1).expand(shape)
+
+    @staticmethod
+    def backward(ctx, grad):  # noqa: ANN001, ANN205
+        return _InputGradient.apply(grad, *ctx.saved_tensors, ctx.shape, ctx.how), None, None, None
+
+
+class _InputGradient(Function):
+    """Linear in ``grad`` and in w, so its derivatives are a convolution and the gradient of one in its weights."""
+
+    @staticmethod
+    def forward(ctx, grad, w, shape, how):  # noqa: ANN001, ANN205
+        ctx.how = how
+        ctx.save_for_backward(grad, w)
+        return _backward(grad, grad.new_empty(1).expand(shape), w, how, 0)
+
+    @staticmethod
+    def backward(ctx, along):  # noqa: ANN001, ANN205
+        grad, w = ctx.saved_tensors
+        return F.conv2d(along, w, None, *ctx.how), _backward(grad, along, w, ctx.how, 1), None, None
+
+
+def _backward(grad: Tensor, x: Tensor, w: Tensor, how: tuple, which: int) -> Tensor:
+    stride, padding, dilation, groups = how
+    wanted = [which == i for i in range(3)]
+    return torch.ops.aten.convolution_backward(grad, x, w, None, stride, padding, dilation, False, [0, 0], groups, wanted)[which]
+
+
+WAYS: dict[str, tuple[Loss, bool, float, tuple[int, ...]]] = {  # the loss, channels last, how far it may be apart, numbers of classes
+    AS_IT_IS: (plain, False, EXACT, (10, 2)),
+    PUBLISHED: (lambda net, *case: repeated(net, *case), False, EXACT, (10, 2)),
+    "channels last": (plain, True, ROUNDED, (10, 2)),
+    "one batched product": (batched, False, EXACT, (10, 2)),
+    "compiled with inductor": (compiled, False, ROUNDED, (2,)),  # with ten classes the compiler had not ended after eight minutes
+    "a double backward of our own": (own(plain), False, EXACT, (10, 2)),
+    "nine products for ten classes": (nine, False, EXACT, (10,)),
+    "nine, and our own": (own(nine), False, EXACT, (10,)),
+    "bfloat16": (half, False, BFLOAT16, (10, 2)),
+    "bfloat16, channels last": (half, True, BFLOAT16, (10, 2)),
+    "bfloat16, and our own": (own(half), False, BFLOAT16, (10, 2)),
+}
+
+
+def ways(*, network: str, rows: int, side: int, options: dict[str, object]) -> dict[tuple[str, int], tuple[Side, float]]:
+    """A step of each way and number of classes, and how far it may be from the step as it is."""
+    draw = torch.Generator().manual_seed(0)
+    x, y = torch.rand(rows, 3, side, side, generator=draw), torch.arange(rows) % 10
+    directions, classes = torch.randn(rows, 10, 3, side, side, generator=draw), torch.arange(10).repeat(rows, 1)
+    task, found = make_task(x, y, 10, (0.0, 1.0)), {}
+    nets = [models.build(network, task, seed=0, **options).eval() for _ in range(2)]
+    nets[1].to(memory_format=torch.channels_last)
+    inputs = x, x.to(memory_format=torch.channels_last)
+    for name, (loss, last, within, counts) in WAYS.items():
+        for k in counts:
+            case = inputs[last], y, directions[:, :k], classes[:, :k]
+            found[name, k] = step(nets[last], lambda net, loss=loss, case=case: loss(net, *case)), within
+    return found
+
+
+def timed(sides: dict[tuple[str, int], tuple[Side, float]], *, rounds: int) -> list[dict[str, Any]]:
+    """How far each way is from the step as it is, and the medians of its seconds and of their ratio to the published step of ten classes.
+
+    Raises:
+        Differ: further than its tolerance.
+    """
+    apart = {}
+    for (name, k), (side, within) in sides.items():
+        apart[name, k] = check(Benchmark(f"{name}, {k} classes", AS_IT_IS, side, sides[AS_IT_IS, k][0], within=within))
+    spent: dict[tuple[str, int], list[tuple[float, float]]] = {key: [] for key in sides}
+    for number in range(rounds):
+        for key in sorted(sides, reverse=number % 2 == 1):
+            before = time.process_time(), time.perf_counter()
+            sides[key][0]()
+            spent[key].append((time.process_time() - before[0], time.perf_counter() - before[1]))
+    rows = []
+    for (name, k), each in spent.items():
+        row = {"name": name, "classes": k, "within": sides[name, k][1], "apart": float(f"{apart[name, k]:.2g}")}
+        for i, clock in enumerate(("cpu", "wall")):
+            row[f"{clock}_ms"] = round(1000 * median(times[i] for times in each), 1)
+            ratios = (times[i] / others[i] for times, others in zip(each, spent[PUBLISHED, 10], strict=True))
+            row[f"{clock}_ratio"] = round(median(ratios), 3)
+        rows.append(row)
+    return rows
+
+
+def main() -> None:
+    torch.set_num_threads(1)
+    load, rounds = os.getloadavg()[0], 5
+    rows = timed(ways(network="resnet18", rows=8, side=32, options={}), rounds=rounds)
+    about = machine() | {"batch": 8, "rounds": rounds, "load_before": round(load, 1), "load_after": round(os.getloadavg()[0], 1)}
+    found = {"machine": about, "ways": rows}
+    write_atomically(OUT, (json.dumps(found, indent=1) + "\n").encode())
+
+
+if __name__ == "__main__":
+    sys.exit(main())
