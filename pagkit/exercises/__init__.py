@@ -4,7 +4,7 @@
 - ``answers``: what an answer may be
 - ``attacking``: chapters 1 to 4
 - ``aligning``: chapters 5 to 8
-- ``judging``: chapters 9 to 13
+- ``judging``: chapters 9 to 13, and 15
 - ``defences``: three defences to break, and their grader (chapter 14)
 """
 

@@ -1,4 +1,4 @@
-"""Chapters 9 to 13. Each checker takes an answer and returns whether it is right, and what is wrong with it."""
+"""Chapters 9 to 13, and 15. Each checker takes an answer and returns whether it is right, and what is wrong with it."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from collections.abc import Callable
 import torch
 from scipy import stats
 
-from .. import data, models
-from .answers import function, misshapen, numbers, table
+from .. import data, models, targets
+from .answers import described, function, misshapen, numbers, table
 from .attacking import RIGHT, Checked, wrong
 
 COSTS = {"adversarial": 94.4, "pag": 50.0, "scores": 17.4, "diffusion": 474.2}  # chapter 12's bill of cifar10-rn18, 1e15 operations
@@ -82,6 +82,24 @@ def ten_nearest(answer: object) -> Checked:
     return RIGHT
 
 
+def who_shares_most(answer: object) -> Checked:
+    if not isinstance(answer, tuple) or len(answer) != 2:
+        raise TypeError(f"the answer is {described(answer)}; expected two pairs of digits, sharing most and sharing least")
+    task = data.load("digits")
+    x = task.test.x
+    d = targets.class_mean(task)(torch.full((len(x),), -1), x, torch.arange(10).expand(len(x), 10)).flatten(2)
+    d = torch.nn.functional.normalize(d, dim=2)
+    between = (d @ d.transpose(1, 2)).mean(0)
+    apart = {frozenset((a, b)): between[a, b].item() for a in range(10) for b in range(a)}
+    for pair, best, which in zip(answer, (max(apart.values()), min(apart.values())), ("more", "less"), strict=True):
+        a, b = numbers(pair, "digit, digit")
+        if frozenset((a, b)) not in apart:
+            return wrong(f"{a:g} and {b:g} are no two different digits")
+        if (shared := apart[frozenset((a, b))]) != best:
+            return wrong(f"{a:g} and {b:g} share {shared:.2f} in the mean; there are digits that share {which}")
+    return RIGHT
+
+
 def through_the_crop(answer: object) -> Checked:
     apart = table(answer, ("flips", "crops"), "largest difference of the two cosines, for 'flips' and for 'crops'")
     if apart["flips"] > 1e-3:
@@ -122,13 +140,29 @@ def what_seeds_can_see(answer: object) -> Checked:
     return RIGHT
 
 
+def share_in_v(answer: object) -> Checked:
+    share = function(answer, "share(rho, k, d) -> sigma")
+    for rho, k, d in ((1.0, 20, 64), (0.3, 20, 64), (0.5, 5, 3072)):
+        (sigma,) = numbers([share(rho, k, d)], "sigma")
+        exact = k / (k + rho**2 * (d - k))
+        if abs(sigma - exact) > 1e-6:
+            if rho == 1:
+                return wrong(f"at rho 1 a gradient prefers no direction; for {k} of {d} yours has {sigma:.3f} of its squared length there")
+            return wrong(
+                f"for rho {rho:g} and {k} of {d} directions yours is {sigma:.3f}; the share is {'larger' if exact > sigma else 'smaller'}"
+            )
+    return RIGHT
+
+
 CHECKS: dict[str, Callable[[object], Checked]] = {
     "9.1": tilt,
     "9.2": radius_linf,
     "10.1": how_many_seeds,
     "10.2": ten_nearest,
+    "11.1": who_shares_most,
     "12.2": through_the_crop,
     "12.3": the_cheaper_one,
     "13.1": check_the_theorem,
     "13.2": what_seeds_can_see,
+    "15.2": share_in_v,
 }

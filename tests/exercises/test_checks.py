@@ -141,8 +141,10 @@ RIGHT = [
     ("10.1", lambda k, s: stats.t.ppf(0.975, k - 1) * s / math.sqrt(k)),
     ("10.2", targets.GradientTarget("ten nearest", ten_nearest)),
     ("12.2", {"flips": 0.0, "crops": torch.tensor(0.03)}),
+    ("11.1", ((8, 1), (3, 4))),
     ("12.3", (4, 12)),
     ("13.1", lambda low, high, rise: (high - low) * rise / 2),
+    ("15.2", lambda rho, k, d: k / (k + rho**2 * (d - k))),
     ("13.2", {3: 3.3, 5: 1.7, 10: 1.0}),
 ]
 WRONG = [
@@ -193,9 +195,14 @@ WRONG = [
     ("10.2", lambda *a: ten_nearest(*a, apart=-1.0), "Is a digit its own neighbour?"),
     ("12.2", {"flips": 0.2, "crops": 0.2}, "share one draw"),
     ("12.2", {"flips": 0.0, "crops": 0.0}, "Which pixels are lost"),
+    ("11.1", ((3, 5), (3, 4)), "there are digits that share more"),
+    ("11.1", ((1, 8), (4, 4)), "no two different digits"),
+    ("11.1", ((1, 8), (0, 1)), "there are digits that share less"),
     ("12.3", (5, 12), "too large"),
     ("12.3", (4, 11), "too few to pay"),
     ("13.1", lambda low, high, rise: (high - low) * rise, "more than follows"),
+    ("15.2", lambda rho, k, d: 1 / (1 + rho**2), "prefers no direction"),
+    ("15.2", lambda rho, k, d: k / (k + rho * (d - k)), "yours is"),
     ("13.2", {3: 1.6, 5: 1.25, 10: 0.9}, "3 seeds find a difference of 1.60"),
 ]
 BAD = [

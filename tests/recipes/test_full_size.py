@@ -64,6 +64,7 @@ def test_all_are_there() -> None:
         *(f"{task}-rn18-{kind}" for task in SHAPES for kind in PARTNERS),
         "cifar10-rn18-pag-adversarial",
         "cifar10-rn18-slope",
+        "cifar10-rn18-noise",
     }
     assert {name for name in FULL if "vit" in name} == {f"cifar10-vit-{kind}" for kind in ("standard", "adversarial", "pag-sbg")}
 
