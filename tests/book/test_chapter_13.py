@@ -56,5 +56,5 @@ def test_a_wrong_order_is_the_sum_of_two_deficits() -> None:
 
 
 def test_the_live_recipe_takes_the_changes() -> None:
-    recipe = training.Recipe.load("digits-lambda-nn", epochs=12, weight=2.0, ramp=(0.0, 1.0))
+    recipe = training.Recipe.load("digits-pag-nn", epochs=12, weight=2.0, ramp=(0.0, 1.0))
     assert (recipe.method, recipe.target) == ("pag", "nearest_neighbor")
