@@ -1,8 +1,11 @@
-"""Margins, slopes and linear radii of the networks whose runs are stored: book/results/portraits.yaml, from their kept weights.
+"""Margins, slopes, linear radii, and the terms of the objective, of the networks whose runs are stored: book/results/portraits.yaml, from
+their kept weights.
 
     python scripts/portraits.py RUNS [--out FILE]      RUNS holds <recipe>/seed-<N>/model.safetensors, as `pagkit run` leaves them
 
-A network is measured on its own test examples (see pagkit.evaluation.portrait). Those that the file has already are kept as they are.
+A network is measured on its own test examples (see pagkit.evaluation.portrait). One that was trained with one of the four sources of
+directions and nothing else is also measured on its training examples: the mean cross-entropy, and the misalignment with those
+directions, the sum over the classes of one minus cosine. Networks that the file has already are kept as they are.
 """
 
 from __future__ import annotations
@@ -14,14 +17,21 @@ from pathlib import Path
 
 import torch
 import yaml
+from torch import nn
+from torch.nn import functional as F
 
-from pagkit import data, evaluation, models, results
+from pagkit import data, evaluation, experiment, models, results
+from pagkit.data import Task
 from pagkit.data.files import write_atomically
 from pagkit.recipe import Recipe
 
 ROOT = Path(__file__).resolve().parents[1]
 PORTRAITS = ROOT / "book" / "results" / "portraits.yaml"
-ABOUT = "Made by scripts/portraits.py from the weights of the runs: medians over the test examples that a network reads right.\n"
+ABOUT = (
+    "Made by scripts/portraits.py from the weights of the runs: medians over the test examples that a network reads right. Cross-entropy\n"
+    "and misalignment with the directions trained for: means over the training examples.\n"
+)
+SOURCES = ("one_image", "class_mean", "nearest_neighbor", "score_based")
 
 
 def portrait(path: Path) -> tuple[str, int, dict[str, float | str]]:
@@ -31,8 +41,19 @@ def portrait(path: Path) -> tuple[str, int, dict[str, float | str]]:
     task = data.load(recipe.task, **{"seed": recipe.seed, **recipe.data})
     model = models.build(recipe.model, task, **recipe.model_options)
     model.load_state_dict(state)
-    found = {name: float(f"{value:.4g}") for name, value in evaluation.portrait(model, task).figures().items()}
+    alone = recipe.method == "pag" and recipe.target in SOURCES
+    figures = evaluation.portrait(model, task).figures() | (paid(model, task, recipe) if alone else {})
+    found = {name: float(f"{value:.4g}") for name, value in figures.items()}
     return recipe.name, recipe.seed, {**found, "commit": json.loads(about["provenance"])["commit"]}
+
+
+def paid(model: nn.Module, task: Task, recipe: Recipe) -> dict[str, float]:
+    """The two terms of the PAG objective on the training split, the second without its weight."""
+    target = experiment.target(recipe.target, task, progress=False, **recipe.target_options)
+    with torch.no_grad():
+        cross_entropy = F.cross_entropy(models.logits_of(model.eval(), task.train.x), task.train.y).item()
+    cosine = evaluation.alignment(model, task, target, split="train")
+    return {"cross_entropy": cross_entropy, "misalignment": len(task.classes) * (1 - cosine)}
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from itertools import permutations, product
 
 import pytest
 import torch
+import yaml
 
-from pagkit import data, evaluation, models, targets, training
-from tests.helpers import run_cells
+from pagkit import data, evaluation, models, results, targets, training
+from tests.helpers import BOOK, run_cells
 
 NOTEBOOK = "13-more-lambda.ipynb"
 
@@ -56,5 +58,15 @@ def test_a_wrong_order_is_the_sum_of_two_deficits() -> None:
 
 
 def test_the_live_recipe_takes_the_changes() -> None:
-    recipe = training.Recipe.load("digits-lambda-nn", epochs=12, weight=2.0, ramp=(0.0, 1.0))
+    recipe = training.Recipe.load("digits-pag-nn", epochs=12, weight=2.0, ramp=(0.0, 1.0))
     assert (recipe.method, recipe.target) == ("pag", "nearest_neighbor")
+
+
+def test_every_run_over_the_weights_has_the_terms_of_its_objective() -> None:
+    portraits = yaml.safe_load((BOOK / "results" / "portraits.yaml").read_text())
+    runs = [r for r in results.load_all(BOOK / "results") if re.fullmatch(r"digits-pag-(oi|cm|nn|sbg)(\+weight=[\d.]+)?", r.recipe)]
+    assert len({r.recipe for r in runs}) == 32  # seven weights and what the rule chose, of four sources
+    for r in runs:
+        drawn = portraits[r.recipe][r.seed]
+        assert drawn["cross_entropy"] > 0 and 0 < drawn["misalignment"] < 20
+        assert abs(drawn["misalignment"] / 10 + r.alignment[training.Recipe.load(r.recipe).target] - 1) < 0.1  # as on the test digits
