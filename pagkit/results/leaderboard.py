@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 from ..evaluation import Board, parse_metric, wilson
@@ -24,6 +24,7 @@ CELL = (
     "A cell: median over the seeds in %; [95 % interval: which test examples, given the model]; lowest to highest seed; "
     "how many seeds, where not all were measured so."
 )
+STAR = "* a sum of two methods, which had more trials than its parts"
 STRENGTH = ("exact", "autoattack", "apgd", "pgd", "square")  # the strongest first
 
 
@@ -39,36 +40,36 @@ def tasks(results: Sequence[Result], metric: str = "clean") -> list[str]:
     return sorted(found, key=lambda task: (known.index(task) if task in known else len(known), task))
 
 
-def rates(results: Sequence[Result], task: str) -> Board:
+def rates(results: Sequence[Result], task: str, sums: Collection[str] = ()) -> Board:
     """Per cent correct on one task: a row a classifier, a column a metric.
 
     A cell holds the median over the seeds; the 95 % Wilson interval (Wilson, 1927) of a model of that accuracy on one seed's test
     examples; with several seeds, the lowest and the highest; and how many seeds, where not all were measured so. Rows are ordered
     by the strongest attack at its largest radius, L2 before L-infinity; those without it come last. A recipe with settings stands
-    under the one it changes.
+    under the one it changes. Recipes among ``sums`` bear a star, and the caption says what it means.
 
     Raises:
         ValueError: no classifier of the task; runs of one recipe that share a seed, or measure one thing on different numbers of examples.
     """
     runs = _chosen(results, task, "clean")
-    return _board(runs, f"{heading(task)}: % correct", _metrics(runs), _rate)
+    return _board(runs, f"{heading(task)}: % correct", _metrics(runs), _rate, sums=sums)
 
 
-def counts(results: Sequence[Result], task: str) -> Board:
-    """The counts behind :func:`rates`, ``median (lowest-highest)`` over the seeds. Order and errors are the same."""
+def counts(results: Sequence[Result], task: str, sums: Collection[str] = ()) -> Board:
+    """The counts behind :func:`rates`, ``median (lowest-highest)`` over the seeds. Order, stars and errors are the same."""
     runs = _chosen(results, task, "clean")
 
     def cell(same: list[Result], metric: str) -> str:
         found = [r.metrics[metric].correct for r in same]
         return summary(found) if len(found) > 1 else str(found[0])
 
-    return _board(runs, f"{heading(task)}: examples correct", _metrics(runs), cell)
+    return _board(runs, f"{heading(task)}: examples correct", _metrics(runs), cell, sums=sums)
 
 
-def alignments(results: Sequence[Result], task: str) -> Board:
+def alignments(results: Sequence[Result], task: str, sums: Collection[str] = ()) -> Board:
     """Mean cosine of the test gradients with each gradient target: the median over the seeds, then the lowest and the highest.
 
-    Rows and errors as in :func:`rates`; recipes without an alignment are left out.
+    Rows, stars and errors as in :func:`rates`; recipes without an alignment are left out.
     """
     runs = [r for r in _chosen(results, task, "clean") if r.alignment]
 
@@ -77,7 +78,7 @@ def alignments(results: Sequence[Result], task: str) -> Board:
         return f"{statistics.median(values):.2f}" + (f"\n{min(values):.2f} to {max(values):.2f}" if len(values) > 1 else "")
 
     targets = sorted({target for r in runs for target in r.alignment})
-    return _board(runs, f"{heading(task)}: mean cosine", targets, cell, lambda r, target: target in r.alignment)
+    return _board(runs, f"{heading(task)}: mean cosine", targets, cell, lambda r, target: target in r.alignment, sums)
 
 
 def samples(results: Sequence[Result], task: str) -> Board:
@@ -165,6 +166,7 @@ def _board(
     columns: Sequence[str],
     cell: Callable[[list[Result], str], str],
     has: Callable[[Result, str], bool] = _measured,
+    sums: Collection[str] = (),
 ) -> Board:
     """A row a recipe, settings under the recipe that they change, a column for each of ``columns``."""
     judge = max((m for r in runs for m in r.metrics if parse_metric(m)[0] in STRENGTH), key=_attacked, default="")
@@ -185,8 +187,9 @@ def _board(
             cells = [_pooled(same, column, cell, has) for column in columns]
             totals = sorted({s.total for r in same for s in r.metrics.values()})
             name = recipe if recipe == base else f"  {recipe.removeprefix(base)}"
-            rows.append((name, *cells, str(len(same)), "/".join(map(str, totals))))
+            rows.append((name + " *" * (recipe in sums), *cells, str(len(same)), "/".join(map(str, totals))))
     ordered = f", ordered by {judge}" if judge and len(groups) > 1 else ""
+    caption += f"; {STAR}" * any(r.recipe in sums for r in runs)
     heads = [column.replace("-", "\n", 1).replace("_", "\n") for column in columns]
     return Board(caption + ordered, ("recipe", *heads, "seeds", "examples"), tuple(rows))
 

@@ -62,6 +62,7 @@ def cells(cell_id: str) -> dict[tuple[str, str, str], str]:
     found, base = {}, ""
     for caption, (header, *rows) in stored(cell_id):
         for name, *row in rows:
+            name = name.removesuffix(" *")
             base = base if name.startswith("+") else name
             if any(row):
                 full = base + name if name.startswith("+") else name
@@ -105,6 +106,20 @@ TITLES = {
     "cifar100": "CIFAR-100",
     "stl10": "STL-10",
 }
+
+
+def test_the_sums_of_the_protocol_bear_a_star_and_nothing_else_does() -> None:
+    sums = set(yaml.safe_load((BOOK / "results" / "protocol.yaml").read_text())["digits-sums"]["measured"]["sums"]["recipes"])
+    for cell_id in ("scores", "counts", "aligned"):
+        found, base = set(), ""
+        for caption, (_, *rows) in stored(cell_id):
+            for name, *_ in rows:
+                base = base if name.startswith("+") else name.removesuffix(" *")
+                if name.endswith(" *"):
+                    found.add((base + name if name.startswith("+") else name).removesuffix(" *"))
+                    assert "* a sum of two methods" in caption
+        kept = {run["recipe"] for run in FILES if cell_id != "aligned" or run.get("alignment")}
+        assert found == sums & kept
 
 
 def task_of(caption: str, recipe: str) -> str:

@@ -104,6 +104,13 @@ def test_alignment_is_shown_where_there_is_one() -> None:
     assert table.rows == (("a", "", "0.20\n-0.10 to 0.30", "3", "500"), ("b", "0.50", "", "1", "500"))
 
 
+def test_a_sum_bears_a_star_in_every_table_and_the_caption_says_why() -> None:
+    runs = [replace(make(name, 0, clean=490), alignment={"one_image": 0.2}) for name in ("a", "a+weight=2", "b")]
+    for table in (f(runs, "digits", ["a+weight=2"]) for f in (leaderboard.rates, leaderboard.counts, leaderboard.alignments)):
+        assert [row[0] for row in table.rows] == ["a", "  +weight=2 *", "b"] and leaderboard.STAR in table.caption
+    assert leaderboard.STAR not in leaderboard.rates(runs, "digits").caption
+
+
 FIGURE = {"name": "lambda 1", "recipe": "a+weight=1", "metric": "clean"}
 
 
