@@ -203,10 +203,7 @@ def _measure(
     before = _before(path, recipe, task)
 
     def save(result: results.Result) -> results.Result:
-        if before is not None:
-            metrics, alignment = {**before.metrics, **result.metrics}, {**before.alignment, **result.alignment}
-            checklists = {made.caption: made for made in (*before.checklists, *result.checklists)}  # the caption names the threat
-            result = replace(result, metrics=metrics, alignment=alignment, checklists=tuple(checklists.values()))
+        result = result if before is None else results.joined(before, result)
         if processes.rank() == 0:
             results.save(path, result)
         return result

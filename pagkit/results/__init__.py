@@ -4,7 +4,7 @@
 - ``provenance``: where a number comes from
 - ``origin``: a number that says where it comes from, on a page
 - ``published``: figures of others, to set ours beside
-- ``compared``: means and paired differences over seeds, with t intervals
+- ``compared``: means and paired differences over seeds, with their intervals
 - ``leaderboard``: the tables of the page with every result
 """
 
@@ -13,7 +13,7 @@ from .compared import Estimate, Signed, difference, mean, percents
 from .origin import Figure, count, figure
 from .provenance import provenance
 from .published import Published, load_published
-from .schema import Result, column, load, load_all, save, summary
+from .schema import Result, column, joined, load, load_all, save, summary
 
 __all__ = [
     "Estimate",
@@ -26,6 +26,7 @@ __all__ = [
     "count",
     "difference",
     "figure",
+    "joined",
     "load",
     "load_all",
     "load_published",

@@ -19,7 +19,7 @@ from __future__ import annotations
 import json
 import statistics
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +68,13 @@ class Result:
             words = self.provenance.get(key, [])
             if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
                 raise ValueError(f"provenance {key!r} is {words!r}; expected a list of words")
+
+
+def joined(before: Result, result: Result) -> Result:
+    """``result`` and what ``before``, of the same weights, holds besides."""
+    metrics, alignment = {**before.metrics, **result.metrics}, {**before.alignment, **result.alignment}
+    checklists = {made.caption: made for made in (*before.checklists, *result.checklists)}  # the caption names the threat
+    return replace(result, metrics=metrics, alignment=alignment, checklists=tuple(checklists.values()))
 
 
 def save(path: str | Path, result: Result) -> None:
