@@ -22,11 +22,11 @@ import protocol  # noqa: E402
 def test_each_method_has_as_many_trials_and_all_else_in_common(name: str) -> None:
     plan = protocol.read(name)
     recipes = {method: [protocol.trial(trial, plan) for trial in names] for method, names in plan.trials.items()}
-    assert {len(set(names)) for names in plan.trials.values()} == {3 if name == "cifar10-laptop" else 8}
+    assert {len(set(names)) for names in plan.trials.values()} == {{"cifar10-laptop": 3, "three-modes": 6}.get(name, 8)}
     common = ("task", "data", "model", "model_options", "epochs", "batch_size", "optimizer", "lr", "schedule", "weight_decay", "metrics")
     assert len({str([getattr(recipe, key) for key in common]) for found in recipes.values() for recipe in found}) == 1
     for method, found in recipes.items():
-        assert found[0].data["holdout"] and set(found[0].metrics) == set(plan.by) and found[0].seed == plan.seed
+        assert found[0].data["holdout"] and set(found[0].metrics) == set(plan.by) and found[0].seed == plan.seeds[0]
         (key,) = {k for k in vars(found[0]) if k != "name" and len({str(getattr(recipe, k)) for recipe in found}) > 1}
         values = [getattr(recipe, key) for recipe in found]
         assert values == sorted(set(values)), f"{method}: from little to much, as ties go to the first"
@@ -38,7 +38,7 @@ def made(name: str, *counts: int) -> Result:
     return Result(name, "digits+holdout=200", 0, scores, origin)
 
 
-PLAN = protocol.Plan(("pgd-l2-0.5", "pgd-l2-1"), 1.5, 0, {"one": ["a", "b", "c"], "two": ["d", "e", "f"], "three": ["g", "h", "i"]})
+PLAN = protocol.Plan(("pgd-l2-0.5", "pgd-l2-1"), 1.5, (0,), {"one": ["a", "b", "c"], "two": ["d", "e", "f"], "three": ["g", "h", "i"]})
 COUNTS = {
     "a": (198, 100, 20),  # the highest clean count is 199, so 196 is admitted and 195 is not
     "b": (196, 120, 10),
@@ -63,7 +63,7 @@ def test_the_rule() -> None:
 SMALL = """
 digits:
   settings: [data.holdout=60, data.train_per_class=8, epochs=1, metrics.pgd-l2-0.5.steps=1]
-  seed: 0
+  seeds: [0]
   by: [pgd-l2-0.5]
   within: 1.5
   methods:
@@ -117,7 +117,7 @@ def test_bad_calls(text: str, call: list[str], message: str, tmp_path: Path, cap
 MEASURED = """
 small:
   settings: [epochs=1]
-  seed: 0
+  seeds: [0]
   by: [pgd-l2-0.5, pgd-l2-1]
   within: 1.5
   measured:
