@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -33,7 +34,16 @@ def test_each_method_has_as_many_trials_and_all_else_in_common(name: str) -> Non
 
 
 def made(name: str, *counts: int) -> Result:
-    origin = {"data": "", "hardware": "", "threads": 1, "train_seconds": 1.0, "evaluate_seconds": 1.0, "versions": {}, "commit": ""}
+    origin = {
+        "data": "",
+        "hardware": "",
+        "threads": 1,
+        "train_seconds": 1.0,
+        "train_cpu_seconds": 2.0,
+        "evaluate_seconds": 1.0,
+        "versions": {},
+        "commit": "",
+    }
     scores = {metric: Score(n, 200) for metric, n in zip(("clean", "pgd-l2-0.5", "pgd-l2-1"), counts, strict=True)}
     return Result(name, "digits+holdout=200", 0, scores, origin)
 
@@ -183,9 +193,12 @@ PHOTOGRAPHS = {method: (f"cifar10-laptop-{method}", key) for method, key in (("n
 PHOTOGRAPHS |= {method: (f"cifar10-laptop-{method}", "weight") for method in ("pag-oi", "pag-cm", "pag-nn", "pag-sbg")}
 PHOTOGRAPHS["adversarial-3"] = ("cifar10-laptop-adversarial", "eps")
 
+TOY = {method: (f"three-modes-scaled-{method}", key) for method, key in (("noise", "noise"), ("slope", "slope"), ("pag-nn", "weight"))}
+
 
 @pytest.mark.parametrize(
-    ("sections", "known", "apart"), [(("digits", "digits-sums"), CHOSEN, {"adversarial-1"}), (("cifar10-laptop",), PHOTOGRAPHS, set())]
+    ("sections", "known", "apart"),
+    [(("digits", "digits-sums"), CHOSEN, {"adversarial-1"}), (("cifar10-laptop",), PHOTOGRAPHS, set()), (("three-modes",), TOY, set())],
 )
 def test_the_recipes_hold_what_the_committed_trials_choose(sections: tuple[str, ...], known: dict, apart: set) -> None:
     held = {}
@@ -206,3 +219,17 @@ def _same(trial: Recipe, name: str) -> bool:
     """Whether a recipe trains as the trial does, its held-out part apart."""
     keys = ("method", "target", "weight", "slope", "slope_of", "noise", "eps", "steps", "epochs", "ramp", "target_options")
     return all(getattr(trial, key) == getattr(Recipe.load(name), key) for key in keys)
+
+
+def test_the_counts_of_several_seeds_are_added(tmp_path: Path) -> None:
+    plan = protocol.Plan(("pgd-l2-0.5", "pgd-l2-1"), 1.5, (0, 1), {"one": ["a"], "two": ["b"]})
+    for name, seed, counts in (("a", 0, (198, 100, 20)), ("a", 1, (196, 50, 0)), ("b", 0, (199, 90, 10))):
+        results.save(protocol.files(tmp_path, name, plan)[seed], replace(made(name, *counts), seed=seed))
+    found = protocol.load(tmp_path, plan)
+    assert set(found) == {"a"}, "a trial counts when all its seeds have been run"
+    assert {metric: (score.correct, score.total) for metric, score in found["a"].metrics.items()} == {
+        "clean": (394, 400),
+        "pgd-l2-0.5": (150, 400),
+        "pgd-l2-1": (20, 400),
+    }
+    assert found["a"].provenance["train_cpu_seconds"] == 4.0
