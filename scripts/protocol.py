@@ -1,6 +1,6 @@
 """Choose the settings of every method by one rule, on held-out training examples: the protocol of book/results/protocol.yaml.
 
-    python scripts/protocol.py run digits [METHOD ...]     the trials that are not there yet, one result file each
+    python scripts/protocol.py run digits [METHOD ...]     the trials that are not there yet, one result file for each seed
     python scripts/protocol.py choose digits               what the rule chooses
     python scripts/protocol.py measure digits [RECIPE ...] the runs of the frozen recipes that are not there yet
 
@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ import torch
 import yaml
 
 from pagkit import experiment, results
+from pagkit.evaluation import Score
 from pagkit.recipe import Recipe
 from pagkit.results import Result
 
@@ -54,7 +55,7 @@ class Plan:
 
     by: tuple[str, ...]
     within: float
-    seed: int
+    seeds: tuple[int, ...]
     trials: dict[str, list[str]]
     measured: dict[str, Measured] = field(default_factory=dict)
 
@@ -82,14 +83,21 @@ def read(data: str, path: Path = PROTOCOL) -> Plan:
         if twice := [name for name in group["recipes"] if name in measured]:
             raise ValueError(f"{twice[0]} is to be measured twice; expected each recipe in one group")
         measured |= dict.fromkeys(group["recipes"], how)
-    return Plan(tuple(said["by"]), said["within"], said["seed"], trials, measured)
+    return Plan(tuple(said["by"]), said["within"], tuple(said["seeds"]), trials, measured)
 
 
-def trial(name: str, plan: Plan, **changes: Any) -> Recipe:
-    """The recipe of a trial. It is measured by what the rule asks for, as the recipe says, and by nothing else."""
-    recipe = Recipe.load(name, seed=plan.seed)
+def trial(name: str, plan: Plan, seed: int | None = None, **changes: Any) -> Recipe:
+    """The recipe of a trial with one seed of the plan, by default the first. It is measured by what the rule asks for, as the recipe
+    says, and by nothing else."""
+    seed = plan.seeds[0] if seed is None else seed
+    recipe = Recipe.load(name, seed=seed)
     metrics = {metric: recipe.metrics[metric] for metric in plan.by}
-    return Recipe.load(name, seed=plan.seed, metrics=metrics, alignment={}, checklist={}, **changes)
+    return Recipe.load(name, seed=seed, metrics=metrics, alignment={}, checklist={}, **changes)
+
+
+def files(folder: Path, name: str, plan: Plan) -> dict[int, Path]:
+    """Where the results of a trial are stored, by seed: one file of its name, or a folder where there are several seeds."""
+    return {seed: folder / (f"{name}/seed-{seed}.json" if len(plan.seeds) > 1 else f"{name}.json") for seed in plan.seeds}
 
 
 def admitted(found: dict[str, Result], plan: Plan, method: str) -> list[str]:
@@ -119,9 +127,16 @@ def choose(found: dict[str, Result], plan: Plan) -> dict[tuple[str, str], str]:
 
 
 def load(folder: Path, plan: Plan) -> dict[str, Result]:
-    """The trials that have been run."""
-    names = [name for names in plan.trials.values() for name in names]
-    return {name: results.load(path) for name in names if (path := folder / f"{name}.json").is_file()}
+    """The trials that have been run, with all seeds; the counts and the seconds of several seeds are added up."""
+    paths = {name: files(folder, name, plan).values() for names in plan.trials.values() for name in names}
+    return {name: _sum([results.load(path) for path in of]) for name, of in paths.items() if all(path.is_file() for path in of)}
+
+
+def _sum(of: list[Result]) -> Result:
+    scores = {metric: [result.metrics[metric] for result in of] for metric in of[0].metrics}
+    metrics = {metric: Score(sum(s.correct for s in found), sum(s.total for s in found)) for metric, found in scores.items()}
+    spent = round(sum(result.provenance["train_cpu_seconds"] for result in of), 2)
+    return replace(of[0], metrics=metrics, provenance=of[0].provenance | {"train_cpu_seconds": spent})
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -153,15 +168,16 @@ def main(arguments: list[str] | None = None) -> int:
 def _run(plan: Plan, methods: list[str], out: Path, changes: dict[str, Any]) -> int:
     torch.set_num_threads(1)
     names = [name for method in methods for name in plan.trials[method]]
-    recipes = {name: trial(name, plan, **changes) for name in names}  # a slip in any of them is found before the first is run
-    for i, name in enumerate(names):
-        path, started = out / f"{name}.json", time.perf_counter()
+    pairs = [(name, seed, path) for name in names for seed, path in files(out, name, plan).items()]
+    work = [(path, trial(name, plan, seed, **changes)) for name, seed, path in pairs]  # a slip in any is found before the first is run
+    for i, (path, recipe) in enumerate(work):
+        started = time.perf_counter()
         if path.is_file():
             continue
-        result = experiment.run(recipes[name], out=RUNS / "trials" / name, device="cpu", progress=False)
+        result = experiment.run(recipe, out=RUNS / "trials" / path.relative_to(out).with_suffix(""), device="cpu", progress=False)
         results.save(path, result)
         figures = ", ".join(f"{metric} {score.correct}/{score.total}" for metric, score in result.metrics.items())
-        print(f"{i + 1}/{len(names)} {name}: {figures}, {time.perf_counter() - started:.0f} s", flush=True)
+        print(f"{i + 1}/{len(work)} {recipe.name} seed {recipe.seed}: {figures}, {time.perf_counter() - started:.0f} s", flush=True)
     return 0
 
 

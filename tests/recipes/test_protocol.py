@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -22,23 +23,32 @@ import protocol  # noqa: E402
 def test_each_method_has_as_many_trials_and_all_else_in_common(name: str) -> None:
     plan = protocol.read(name)
     recipes = {method: [protocol.trial(trial, plan) for trial in names] for method, names in plan.trials.items()}
-    assert {len(set(names)) for names in plan.trials.values()} == {3 if name == "cifar10-laptop" else 8}
+    assert {len(set(names)) for names in plan.trials.values()} == {{"cifar10-laptop": 3, "three-modes": 6}.get(name, 8)}
     common = ("task", "data", "model", "model_options", "epochs", "batch_size", "optimizer", "lr", "schedule", "weight_decay", "metrics")
     assert len({str([getattr(recipe, key) for key in common]) for found in recipes.values() for recipe in found}) == 1
     for method, found in recipes.items():
-        assert found[0].data["holdout"] and set(found[0].metrics) == set(plan.by) and found[0].seed == plan.seed
+        assert found[0].data["holdout"] and set(found[0].metrics) == set(plan.by) and found[0].seed == plan.seeds[0]
         (key,) = {k for k in vars(found[0]) if k != "name" and len({str(getattr(recipe, k)) for recipe in found}) > 1}
         values = [getattr(recipe, key) for recipe in found]
         assert values == sorted(set(values)), f"{method}: from little to much, as ties go to the first"
 
 
 def made(name: str, *counts: int) -> Result:
-    origin = {"data": "", "hardware": "", "threads": 1, "train_seconds": 1.0, "evaluate_seconds": 1.0, "versions": {}, "commit": ""}
+    origin = {
+        "data": "",
+        "hardware": "",
+        "threads": 1,
+        "train_seconds": 1.0,
+        "train_cpu_seconds": 2.0,
+        "evaluate_seconds": 1.0,
+        "versions": {},
+        "commit": "",
+    }
     scores = {metric: Score(n, 200) for metric, n in zip(("clean", "pgd-l2-0.5", "pgd-l2-1"), counts, strict=True)}
     return Result(name, "digits+holdout=200", 0, scores, origin)
 
 
-PLAN = protocol.Plan(("pgd-l2-0.5", "pgd-l2-1"), 1.5, 0, {"one": ["a", "b", "c"], "two": ["d", "e", "f"], "three": ["g", "h", "i"]})
+PLAN = protocol.Plan(("pgd-l2-0.5", "pgd-l2-1"), 1.5, (0,), {"one": ["a", "b", "c"], "two": ["d", "e", "f"], "three": ["g", "h", "i"]})
 COUNTS = {
     "a": (198, 100, 20),  # the highest clean count is 199, so 196 is admitted and 195 is not
     "b": (196, 120, 10),
@@ -63,7 +73,7 @@ def test_the_rule() -> None:
 SMALL = """
 digits:
   settings: [data.holdout=60, data.train_per_class=8, epochs=1, metrics.pgd-l2-0.5.steps=1]
-  seed: 0
+  seeds: [0]
   by: [pgd-l2-0.5]
   within: 1.5
   methods:
@@ -117,7 +127,7 @@ def test_bad_calls(text: str, call: list[str], message: str, tmp_path: Path, cap
 MEASURED = """
 small:
   settings: [epochs=1]
-  seed: 0
+  seeds: [0]
   by: [pgd-l2-0.5, pgd-l2-1]
   within: 1.5
   measured:
@@ -183,9 +193,12 @@ PHOTOGRAPHS = {method: (f"cifar10-laptop-{method}", key) for method, key in (("n
 PHOTOGRAPHS |= {method: (f"cifar10-laptop-{method}", "weight") for method in ("pag-oi", "pag-cm", "pag-nn", "pag-sbg")}
 PHOTOGRAPHS["adversarial-3"] = ("cifar10-laptop-adversarial", "eps")
 
+TOY = {method: (f"three-modes-scaled-{method}", key) for method, key in (("noise", "noise"), ("slope", "slope"))}
+
 
 @pytest.mark.parametrize(
-    ("sections", "known", "apart"), [(("digits", "digits-sums"), CHOSEN, {"adversarial-1"}), (("cifar10-laptop",), PHOTOGRAPHS, set())]
+    ("sections", "known", "apart"),
+    [(("digits", "digits-sums"), CHOSEN, {"adversarial-1"}), (("cifar10-laptop",), PHOTOGRAPHS, set()), (("three-modes",), TOY, {"pag-nn"})],
 )
 def test_the_recipes_hold_what_the_committed_trials_choose(sections: tuple[str, ...], known: dict, apart: set) -> None:
     held = {}
@@ -206,3 +219,17 @@ def _same(trial: Recipe, name: str) -> bool:
     """Whether a recipe trains as the trial does, its held-out part apart."""
     keys = ("method", "target", "weight", "slope", "slope_of", "noise", "eps", "steps", "epochs", "ramp", "target_options")
     return all(getattr(trial, key) == getattr(Recipe.load(name), key) for key in keys)
+
+
+def test_the_counts_of_several_seeds_are_added(tmp_path: Path) -> None:
+    plan = protocol.Plan(("pgd-l2-0.5", "pgd-l2-1"), 1.5, (0, 1), {"one": ["a"], "two": ["b"]})
+    for name, seed, counts in (("a", 0, (198, 100, 20)), ("a", 1, (196, 50, 0)), ("b", 0, (199, 90, 10))):
+        results.save(protocol.files(tmp_path, name, plan)[seed], replace(made(name, *counts), seed=seed))
+    found = protocol.load(tmp_path, plan)
+    assert set(found) == {"a"}, "a trial counts when all its seeds have been run"
+    assert {metric: (score.correct, score.total) for metric, score in found["a"].metrics.items()} == {
+        "clean": (394, 400),
+        "pgd-l2-0.5": (150, 400),
+        "pgd-l2-1": (20, 400),
+    }
+    assert found["a"].provenance["train_cpu_seconds"] == 4.0
