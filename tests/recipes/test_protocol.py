@@ -198,7 +198,11 @@ TOY = {method: (f"three-modes-scaled-{method}", key) for method, key in (("noise
 
 @pytest.mark.parametrize(
     ("sections", "known", "apart"),
-    [(("digits", "digits-sums"), CHOSEN, {"adversarial-1"}), (("cifar10-laptop",), PHOTOGRAPHS, set()), (("three-modes",), TOY, {"pag-nn"})],
+    [
+        (("digits", "digits-sums"), CHOSEN, {"adversarial-1"}),
+        (("cifar10-laptop",), PHOTOGRAPHS, set()),
+        (("three-modes",), TOY, {"pag-nn"}),
+    ],
 )
 def test_the_recipes_hold_what_the_committed_trials_choose(sections: tuple[str, ...], known: dict, apart: set) -> None:
     held = {}
