@@ -5,11 +5,11 @@ one thread, in seconds of processor time, which other programs disturb less than
 ``book/benchmarks-tried.json``, and chapter 12 shows them. What came of it:
 
 - bfloat16 was adopted, as a recipe's ``precision: bf16-gradients``. The rest were not.
-- A double backward of our own is exact and saves 12 to 18 %. In autograd the derivative of a derivative takes the gradient in the weights
+- A double backward of our own is exact and saves 12 to 24 %. In autograd the derivative of a derivative takes the gradient in the weights
   as a convolution with a kernel the size of the image; ``_ThroughInput`` takes it as an ordinary backward pass does. On top of bfloat16
   it saves next to nothing.
 - Ten log-odds have gradients in a space of nine dimensions, so nine vector-Jacobian products do for ten classes. That is the one way found
-  to fewer operations. It saves less than a tenth, with ten classes only; with a double backward of our own the two save a fifth.
+  to fewer operations. It saves about a tenth, with ten classes only; with a double backward of our own the two save a quarter.
 - One batched product (vmap) in place of one a class, inductor, and channels last are slower here.
 - Weight gradients in the first backward pass need no saving: ``torch.autograd.grad`` computes what it is asked for, and it is asked for
   gradients in x alone. By count, a step of k classes is one forward pass, k first backward passes, k passes each for their two
