@@ -221,7 +221,7 @@ def test_noise_falls_on_what_was_attacked(digits, monkeypatch) -> None:
     task, plain = replace(digits, train=digits.train.first(64)), losses.objective
     found: list[tuple[torch.Tensor, torch.Tensor]] = []
 
-    def spy(model, x, y, terms, *, seen: torch.Tensor, compiled: bool) -> losses.Objective:
+    def spy(model, x, y, terms, *, seen: torch.Tensor, **how: object) -> losses.Objective:
         found.append((x, seen))
         return plain(model, x, y, terms, seen=seen)
 
