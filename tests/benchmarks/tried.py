@@ -10,7 +10,7 @@ one thread, in seconds of processor time, which other programs disturb less than
   it saves next to nothing.
 - Ten log-odds have gradients in a space of nine dimensions, so nine vector-Jacobian products do for ten classes. That is the one way found
   to fewer operations. It saves about a tenth, with ten classes only; with a double backward of our own the two save a quarter.
-- One batched product (vmap) in place of one a class, inductor, and channels last are slower here.
+- One batched product (vmap) in place of one a class, inductor, and channels last are no faster here.
 - Weight gradients in the first backward pass need no saving: ``torch.autograd.grad`` computes what it is asked for, and it is asked for
   gradients in x alone. By count, a step of k classes is one forward pass, k first backward passes, k passes each for their two
   derivatives, and one backward pass of two parts: 3 k + 3 convolutions a layer, where the published way has 6 k.
