@@ -53,7 +53,8 @@ def answer(*, roles: bool = False) -> str:
         f"**Farther out, on digits, the direction counts.** At L2 1 scores leave {held(MORE_SCORES, ONE)} %, over noise "
         f"{over(MORE_NOISE, MORE_SCORES, ONE)}, and over adversarial training {over(ATTACKED, MORE_SCORES, ONE)} points. On the toy, where "
         f"robustness is exact, no direction has to be prescribed: near the widest margin alignment adds "
-        f"{over(TOY, ALIGNED_TOY, WIDE, TOY_SEEDS)} points to cross-entropy, noise adds {over(TOY, NOISY_TOY, WIDE, TOY_SEEDS)}, and alignment over noise is "
+        f"{over(TOY, ALIGNED_TOY, WIDE, TOY_SEEDS)} points to cross-entropy, noise adds {over(TOY, NOISY_TOY, WIDE, TOY_SEEDS)}, "
+        f"and alignment over noise is "
         f"{over(NOISY_TOY, ALIGNED_TOY, WIDE, TOY_SEEDS)}.",
         f"**On photographs, with one seed, the length alone does as well.** Of small networks that read {min(clean):.0f} to "
         f"{max(clean):.0f} % of clean photographs after training on a fifth of CIFAR-10, AutoAttack at L2 0.5 leaves {once(SLOPED)} % with "
