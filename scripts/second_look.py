@@ -105,7 +105,7 @@ def look(model: nn.Module, test: Split, others: list[nn.Module]) -> dict[str, in
     for name, attack in tried.items():
         before = int(held.sum())
         rows = held.nonzero().flatten()
-        for x_adv in attack(model, test.x[rows], test.y[rows]):
+        for x_adv in attack(model, test.x[rows], test.y[rows]) if before else ():
             held[rows] &= evaluation.correct(model, Split(x_adv, test.y[rows]))
         found[name] = before - int(held.sum())
     return found
@@ -118,13 +118,14 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, default=FOUND, help="(default book/results/second-look.yaml)")
     args = parser.parse_args(arguments)
     torch.set_num_threads(1)
-    seeds = {int(path.parent.name.removeprefix("seed-")) for path in args.runs.glob(f"{CLAIMED[0]}/seed-*/model.safetensors")}
+    found = [{path.parent.name for path in args.runs.glob(f"{name}/seed-*/model.safetensors")} for name in CLAIMED]
+    seeds = {int(name.removeprefix("seed-")) for name in set.intersection(*found)}
     if args.seed:
         seeds &= set(args.seed)
     if not seeds:
-        print(f"second_look: no {CLAIMED[0]}/seed-<N>/model.safetensors in {args.runs} with a seed that was asked for", file=sys.stderr)
+        print(f"second_look: {args.runs} has no seed that was asked for with the weights of {', '.join(CLAIMED)}", file=sys.stderr)
         return 2
-    kept = yaml.safe_load(args.out.read_text()) if args.out.is_file() else {}
+    kept = (yaml.safe_load(args.out.read_text()) if args.out.is_file() else None) or {}
     for seed in sorted(seeds):
         nets = {name: read(args.runs / name / f"seed-{seed}" / "model.safetensors") for name in CLAIMED}
         for name, (_, model, test, commit) in nets.items():

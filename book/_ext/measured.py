@@ -22,8 +22,10 @@ def number(asked: str, runs: Sequence[results.Result]) -> results.Estimate | res
     """The number that the words in the brackets ask for."""
     *recipes, metric = (word for word in asked.split() if not word.startswith(("seed=", "seeds=")))
     if seed := re.search(r"\bseed=(\d+)\b", asked):
-        (run,) = [run for run in runs if recipes == [run.recipe] and run.seed == int(seed[1])]
-        return results.count(run, metric)
+        found = [run for run in runs if recipes == [run.recipe] and run.seed == int(seed[1])]
+        if len(found) != 1:
+            raise ValueError(f"{asked!r} fits {len(found)} results; expected one recipe and a seed with which it was run")
+        return results.count(found[0], metric)
     if seeds := re.search(r"\bseeds=(\d+)-(\d+)\b", asked):
         runs = [run for run in runs if int(seeds[1]) <= run.seed <= int(seeds[2])]
     if len(recipes) not in (1, 2):

@@ -60,7 +60,6 @@ def run(
     out.mkdir(parents=True, exist_ok=True)
     model, origin = _train(recipe, task, where, progress, notes)
     if processes.rank() == 0:
-        (out / RESULT).unlink(missing_ok=True)  # of other weights
         _save(out / WEIGHTS, model, recipe, origin)
     return _measure(out, recipe, task, model, origin, progress)
 
@@ -247,4 +246,5 @@ def _train(
 def _save(path: Path, model: nn.Module | DDPM, recipe: Recipe, origin: dict[str, Any]) -> None:
     """The weights; the header of their file says where they come from, so that one file is all that :func:`evaluate` needs."""
     state, about = (models.halved(model.state_dict()), {}) if isinstance(model, nn.Module) else model.state()
+    path.with_name(RESULT).unlink(missing_ok=True)  # of other weights
     models.save_weights(path, state, {**about, "recipe": recipe.to_yaml(), "provenance": json.dumps(origin)})

@@ -173,6 +173,15 @@ def test_result_files_say_so_in_words(key: str, toy_recipe, tmp_path) -> None:
         results.load(path)
 
 
+def test_new_weights_leave_no_result_of_old_ones(toy_recipe, tmp_path) -> None:
+    recipe = Recipe.load(toy_recipe, metrics={}, alignment={})
+    experiment.train(recipe, run=tmp_path, progress=False)
+    experiment.evaluate(tmp_path, progress=False)
+    (tmp_path / "model.safetensors").unlink()
+    experiment.train(recipe, run=tmp_path, resume=True, progress=False)
+    assert (tmp_path / "model.safetensors").exists() and not (tmp_path / "result.json").exists()
+
+
 @pytest.mark.parametrize("kept", [True, False])
 def test_weights_are_measured_in_the_order_they_were_trained_in_and_left_as_found(kept: bool, monkeypatch) -> None:
     split = data.Split(torch.rand(6, 3, 8, 8, generator=torch.Generator().manual_seed(0)), torch.tensor([0, 1] * 3))

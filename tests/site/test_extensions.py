@@ -111,3 +111,5 @@ def test_a_measured_number_is_that_of_the_results() -> None:
     assert half.seeds == (1, 2) and measured.ASKED.fullmatch("54.8 [53.0, 56.6] <a b>")["shown"] == "54.8 [53.0, 56.6]"
     with pytest.raises(ValueError, match="names 0 recipes and a metric; expected one or two recipes"):
         measured.number("autoattack-l2-0.5", runs)
+    with pytest.raises(ValueError, match="fits 0 results; expected one recipe and a seed with which it was run"):
+        measured.number("digits-standart clean seed=1", runs)
