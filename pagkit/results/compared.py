@@ -3,8 +3,11 @@
 A seed draws the initial weights, the order of the batches and, where the recipe's data do not fix a seed, the split into training and
 test examples. Then the spread over seeds holds both kinds of chance, and so does the t interval over them (Student, 1908). Few seeds may
 lie close together by luck. So no interval is narrower than that of the examples alone, taken as if each seed had drawn its own: Wilson's
-(1927) for a mean, and for a difference that of two independent shares, which leaves out what the two recipes have in common. Of one seed,
-where a caller asks for so little, it is all that there is, and it says nothing of other seeds.
+(1927) for a mean, and for a difference that of two independent shares, which leaves out what the two recipes have in common.
+
+Where the recipe's data fix a seed, all seeds meet the same test examples, and the spread over seeds knows nothing of these. Both kinds of
+chance are independent then: the half-widths of the t interval and of the interval of the examples, which count once, are added as squares.
+Of one seed, where a caller asks for so little, the interval of the examples is all that there is, and it says nothing of other seeds.
 """
 
 from __future__ import annotations
@@ -15,6 +18,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from ..evaluation import Score, t_interval, wilson
+from ..recipe import Recipe
 from .origin import Figure
 from .schema import Result
 
@@ -92,13 +96,14 @@ def mean(runs: Sequence[Result], recipe: str, metric: str, *, at_least: int = 2)
     Raises:
         ValueError: fewer than ``at_least`` seeds, and those of :func:`percents`.
     """
-    found = _scores(runs, recipe, metric)
-    low, high = _spread(values := [100 * score.rate for score in found.values()], at_least)
-    total = sum(score.total for score in found.values())
-    least, most = wilson(sum(score.correct for score in found.values()) / total, total)
-    ends = max(0.0, min(low, 100 * least)), min(100.0, max(high, 100 * most))
-    told = f"{recipe}, {metric}: {_examples(found)} test examples a seed."
-    return Estimate(statistics.mean(values), *ends, tuple(found), told, _files([recipe], found))
+    found, same = _scores(runs, recipe, metric), _same_examples(recipe)
+    spread = _spread(values := [100 * score.rate for score in found.values()], at_least)
+    correct, total = (sum(getattr(score, key) for score in found.values()) for key in ("correct", "total"))
+    examples = [100 * end for end in wilson(correct / total, total // len(found) if same else total)]
+    middle = statistics.mean(values)
+    low, high = _both(middle, spread, examples, same)
+    told = f"{recipe}, {metric}: {_examples(found, same)}."
+    return Estimate(middle, max(0.0, low), min(100.0, high), tuple(found), told, _files([recipe], found))
 
 
 def difference(runs: Sequence[Result], base: str, other: str, metric: str, *, at_least: int = 2) -> Signed:
@@ -108,13 +113,30 @@ def difference(runs: Sequence[Result], base: str, other: str, metric: str, *, at
         ValueError: fewer than ``at_least`` seeds in common, and those of :func:`percents`.
     """
     ours, theirs = _scores(runs, other, metric), _scores(runs, base, metric)
-    seeds = tuple(seed for seed in ours if seed in theirs)
-    low, high = _spread(values := [100 * (ours[seed].rate - theirs[seed].rate) for seed in seeds], at_least)
+    seeds, same = tuple(seed for seed in ours if seed in theirs), _same_examples(base) and _same_examples(other)
+    spread = _spread(values := [100 * (ours[seed].rate - theirs[seed].rate) for seed in seeds], at_least)
     both = [side[seed] for side in (ours, theirs) for seed in seeds]
-    half = 196 * math.sqrt(sum(score.rate * (1 - score.rate) / score.total for score in both)) / len(seeds)
+    half = 196 * math.sqrt(sum(score.rate * (1 - score.rate) / score.total for score in both) / len(seeds) / (1 if same else len(seeds)))
     middle = statistics.mean(values)
-    told = f"{other} minus {base}, {metric}, in points: {_examples(ours)} test examples a seed."
-    return Signed(middle, min(low, middle - half), max(high, middle + half), seeds, told, _files([other, base], seeds))
+    low, high = _both(middle, spread, (middle - half, middle + half), same)
+    told = f"{other} minus {base}, {metric}, in points: {_examples(ours, same)}."
+    return Signed(middle, low, high, seeds, told, _files([other, base], seeds))
+
+
+def _same_examples(recipe: str) -> bool:
+    """Whether all seeds of a recipe of the library meet the same test examples; of another one nothing is known, and each has its own."""
+    try:
+        return "seed" in Recipe.load(recipe).data
+    except ValueError:
+        return False
+
+
+def _both(middle: float, seeds: Sequence[float], examples: Sequence[float], same: bool) -> tuple[float, float]:
+    """The ends of an interval that covers seeds and examples."""
+    low, high = zip(seeds, examples, strict=True)
+    if not same:
+        return min(low), max(high)
+    return middle - math.hypot(*(middle - end for end in low)), middle + math.hypot(*(end - middle for end in high))
 
 
 def _spread(values: Sequence[float], at_least: int) -> tuple[float, float]:
@@ -133,8 +155,9 @@ def _scores(runs: Sequence[Result], recipe: str, metric: str) -> dict[int, Score
     return {r.seed: r.metrics[metric] for r in sorted(found, key=lambda r: r.seed)}
 
 
-def _examples(found: dict[int, Score]) -> str:
-    return "/".join(map(str, sorted({score.total for score in found.values()})))
+def _examples(found: dict[int, Score], same: bool) -> str:
+    totals = "/".join(map(str, sorted({score.total for score in found.values()})))
+    return f"{totals} test examples{', the same for all seeds' if same else ' a seed'}"
 
 
 def _files(recipes: Sequence[str], seeds: Iterable[int]) -> tuple[str, ...]:

@@ -42,6 +42,22 @@ def test_one_seed_has_the_interval_of_its_examples() -> None:
     assert (gap.mean, gap.low, gap.high) == pytest.approx((4, 4 - half, 4 + half)) and gap.sign == 0
 
 
+def test_seeds_that_share_their_examples_count_these_once() -> None:
+    """The photographs' recipes fix the seed of the data; so three seeds on 500 examples are no 1,500."""
+    base, other = "cifar10-laptop-slope", "cifar10-laptop-pag-nn+weight=0.3"
+    runs = [run(base, 1, 400), run(base, 2, 410), run(base, 3, 405), *(run(other, seed, 425) for seed in (1, 2, 3))]
+    found, t = results.mean(runs, base, "clean"), 4.302653 * 1 / 3**0.5
+    low, high = (100 * end for end in wilson(0.81, 500))
+    assert (found.low, found.high) == pytest.approx((81 - (t**2 + (81 - low) ** 2) ** 0.5, 81 + (t**2 + (high - 81) ** 2) ** 0.5))
+    assert "500 test examples, the same for all seeds" in found._repr_html_()
+    gap = results.difference(runs, base, other, "clean")
+    shares = (405, 400, 410, 425, 425, 425)
+    half = 196 * (sum(k / 500 * (1 - k / 500) / 500 for k in shares) / 3) ** 0.5
+    assert (gap.high - gap.mean, gap.mean - gap.low) == pytest.approx((whole := (t**2 + half**2) ** 0.5, whole))
+    one = results.mean(runs[:1], base, "clean", at_least=1)
+    assert (one.low / 100, one.high / 100) == pytest.approx(wilson(0.8, 500)), "as of one seed that drew its own"
+
+
 def test_what_is_refused() -> None:
     with pytest.raises(ValueError, match="no result of recipe 'c' with 'clean'; expected at least one"):
         results.percents(RUNS, "c", "clean")
