@@ -28,6 +28,9 @@ def bent_score(answer: object) -> Checked:
     (slope,) = torch.autograd.grad(value.sum(), points)
     if (low := cosine_similarity(slope, m.expand_as(slope), dim=1).min()) < 0.999:
         return wrong(f"at a point with pixels k/16 the cosine of the gradient and m is {low:.3f}; alignment there has to be 1")
+    rise, along = (value - value[0]).detach(), (points.detach() - points[0].detach()) @ m
+    if (off := (rise - (rise @ along) / (along @ along) * along).abs().max()) > 1e-3 * rise.abs().max():
+        return wrong(f"at points with pixels k/16 your score is no multiple of m @ points plus a constant: up to {off:.2g} is left")
     turned = torch.zeros(60, dtype=torch.bool)
     with torch.no_grad():
         for step in (1 / 64, -1 / 64, 1 / 32, -1 / 32, 3 / 64, -3 / 64):
@@ -101,15 +104,33 @@ def softer_neighbour(answer: object) -> Checked:
     if not isinstance(answer, tuple) or len(answer) != 2 or not all(isinstance(part, Tensor) for part in answer):
         raise TypeError(f"the answer is {described(answer)}; expected two tensors: the directions (N, C, D) and the posterior (N, C)")
     directions, posterior = answer
-    if directions.ndim != 3 or posterior.shape != directions.shape[:2]:
-        raise ValueError(f"the shapes are {tuple(directions.shape)} and {tuple(posterior.shape)}; expected (N, C, D) and (N, C)")
+    digits = data.load("digits").train
+    shape = (len(digits), 10, 64)
+    if directions.shape != shape or posterior.shape != shape[:2]:
+        raise ValueError(f"the shapes are {tuple(directions.shape)} and {tuple(posterior.shape)}; expected {shape} and {shape[:2]}")
     if (apart := (posterior.sum(1) - 1).abs().max()) > 1e-3:
         return wrong(f"the posterior of some row sums to 1 only within {apart:.2g}")
     size = directions.norm(dim=2).mean()
     if size == 0:
         return wrong("all directions are zero")
-    left = (posterior[..., None] * directions).sum(1).norm(dim=1).max() / size
-    return RIGHT if left < 1e-3 else wrong(f"the sum weighted by the posterior is not zero: up to {left:.2g} of a direction is left")
+    if (left := (posterior[..., None] * directions).sum(1).norm(dim=1).max() / size) > 1e-3:
+        return wrong(f"the sum weighted by the posterior is not zero: up to {left:.2g} of a direction is left")
+    ways, chances = _softer_ways(digits.x[:50].flatten(1), digits.x.flatten(1), digits.y)
+    if (off := (posterior[:50] - chances).abs().max()) > 1e-3:
+        return wrong(f"of the first 50 images the posterior is off by up to {off:.2g}; is h 0.5, and each image left out of its own class?")
+    if (low := cosine_similarity(directions[:50].to(ways.dtype), ways, dim=2).min()) < 0.999:
+        return wrong(f"of the first 50 images some direction has a cosine of {low:.3f} with g_c minus the posterior's mean of all")
+    return RIGHT
+
+
+def _softer_ways(x: Tensor, pool: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """Directions (B, 10, D) and posterior (B, 10) of the first rows x (B, D) of ``pool``, by the kernel density of width 0.5."""
+    exponent = -torch.cdist(x, pool).square() / (2 * 0.5**2)
+    exponent = exponent.masked_fill(torch.eye(len(x), len(pool), dtype=torch.bool), -math.inf)
+    each = [exponent[:, y == c] for c in range(10)]
+    ways = torch.stack([e.softmax(1) @ pool[y == c] - x for c, e in enumerate(each)], 1)
+    chances = torch.stack([e.logsumexp(1) for e in each], 1).softmax(1)
+    return ways - (chances[..., None] * ways).sum(1, keepdim=True), chances
 
 
 def tweedie(answer: object) -> Checked:

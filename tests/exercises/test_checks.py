@@ -88,10 +88,20 @@ def candidates(wrong=0.0):
     return found
 
 
-def balanced(weights=True):
-    g = torch.randn(20, 10, 8, generator=torch.Generator().manual_seed(0))
-    p = torch.rand(20, 10, generator=torch.Generator().manual_seed(1)).softmax(1)
-    return g - (p[..., None] * g).sum(1, keepdim=True) if weights else g - g.mean(1, keepdim=True), p
+def softer(width=0.5, weights="posterior", out=True):
+    """Directions of exercise 7.3 and the posterior, with other widths and weights, or with each image left in its class."""
+    train = data.load("digits").train
+    x, ways, chances = train.x.flatten(1), [], []
+    apart = torch.cdist(x, x).square()
+    if out:
+        apart.fill_diagonal_(math.inf)
+    for c in range(10):
+        near = -apart[:, train.y == c] / (2 * width**2)
+        ways.append(near.softmax(1) @ x[train.y == c] - x)
+        chances.append(near.logsumexp(1))
+    g, p = torch.stack(ways, 1), torch.stack(chances, 1).softmax(1)
+    q = {"posterior": p, "uniform": torch.full_like(p, 0.1), "one": torch.eye(10)[p.argmax(1)]}[weights]
+    return g - (q[..., None] * g).sum(1, keepdim=True), q
 
 
 def tweedie(x_t, score, a, noise=True):
@@ -134,7 +144,7 @@ RIGHT = [
     ("6.2", (2, 7)),
     ("7.1", candidates()),
     ("7.2", {-10, 10}),
-    ("7.3", balanced()),
+    ("7.3", softer()),
     ("8.1", tweedie),
     ("9.1", tilt),
     ("9.2", linf),
@@ -150,6 +160,8 @@ RIGHT = [
 WRONG = [
     ("1.1", lambda *a: some_target(*a, own=True), "What if the target is y itself?"),
     ("1.1", lambda *a: some_target(*a, classes=[3]), "hold out"),
+    ("1.1", lambda model, x, y, t: model(attacks.pgd(model, x, y, t, steps=20)).argmax(1) != y, "all nine targets"),
+    ("1.1", lambda model, x, y, t: model(attacks.fgsm(model, x, y, t)).argmax(1) != y, "all nine targets"),
     ("1.1", lambda model, x, y, t: some_target(model, x, y, t) & (model(x).argmax(1) == y), "4 images are misread before any attack"),
     ("1.1", lambda *a: int(some_target(*a).sum()), "returns a int; expected one truth value an image"),
     ("1.2", lambda tries, rho: math.sqrt(math.log(tries)) / rho, "ask for the share where this is once"),
@@ -178,6 +190,7 @@ WRONG = [
     ("4.1", [PRICE[0], (90.0, 60.0)], "What would the first feature alone give?"),
     ("5.2", (lambda points: bent(points, power=1), M), "alignment there has to be 1"),
     ("5.2", (lambda points: points @ M, M), "hold when one pixel moves"),
+    ("5.2", (lambda points: bent(points).pow(3), M), "is no multiple of m"),
     ("6.1", lambda *a: pupil(*a, factor=1.0), "at a shorter distance than yours"),
     ("6.1", lambda *a: pupil(*a, factor=4.0), "even a little beyond"),
     ("6.2", (1, 7), "leave 0.1 of the error"),
@@ -185,7 +198,12 @@ WRONG = [
     ("7.1", candidates(2.0), "M = 1 gives another accuracy"),
     ("7.2", {-10, 10, 30}, "in your set is silent"),
     ("7.2", {10}, "that speaks is missing"),
-    ("7.3", balanced(weights=False), "is not zero"),
+    ("7.3", (softer()[0], softer(weights="uniform")[1]), "is not zero"),
+    ("7.3", softer(weights="uniform"), "the posterior is off"),
+    ("7.3", softer(weights="one"), "the posterior is off"),
+    ("7.3", softer(width=0.3), "is h 0.5"),
+    ("7.3", softer(out=False), "left out of its own class"),
+    ("7.3", (softer()[0].flip(2), softer()[1]), "has a cosine of"),
     ("8.1", lambda *a: tweedie(*a, noise=False), "yours is off"),
     ("9.1", lambda *a: tilt(*a, scale=1.0), "less than the distance"),
     ("9.1", lambda *a: tilt(*a, unit=1.0), "a tilt of 60 degrees"),
