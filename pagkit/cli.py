@@ -58,7 +58,7 @@ def _run(args: argparse.Namespace) -> int:
     recipe = _recipe(args)
     from . import experiment
 
-    out = Path(args.out or Path("runs") / f"{recipe.name}-seed{recipe.seed}")
+    out = Path(args.out or Path("runs") / f"{recipe.name}-seed{recipe.seed}".replace("/", "_"))
     result = experiment.run(recipe, out=out, folder=args.data, device=args.device, progress=sys.stderr.isatty())
     _show(result)
     _print(f"trained in {result.provenance['train_seconds']} s; wrote {out / 'result.json'} and model.safetensors beside it")
@@ -122,7 +122,7 @@ def _explain(recipe: Recipe) -> int:
     print(f"{recipe.name}: {recipe.description}")
     for name, value, key in rows:
         print(f"\n{name}: {value}\n    {key.means} ({key.expected})")
-    left = [f"{name}: {key.default}" for name, key in KEYS.items() if name not in (*said, "name", "description")]
+    left = [f"{name}: {key.default}" for name, key in KEYS.items() if name not in (*said, *recipe.unread(), "name", "description")]
     print("\nnot said, and so", ", ".join(left))
     return 0
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import yaml
 
-from .recipes import keys
+from .recipes import keys, text
 from .recipes.keys import REQUIRED, Key
 
 FOLDER = Path(__file__).with_name("recipes")
@@ -27,6 +27,12 @@ PARTS = {  # of a method, in the order in which its name has them: the key that 
     "noise": "noise",
     "adversarial": "eps",
 }
+READ_BY = {  # keys that only a method with this part reads
+    "pag": ("target_options", "weight", "of", "classes_per_image", "ramp"),
+    "slope": ("slope_of",),
+    "adversarial": ("norm", "steps"),
+}
+FIXED_BY_DDPM = ("optimizer", "schedule", "weight_decay", "ema", "crop")  # see pagkit.diffusion.train
 
 
 def _key(means: str, default: Any = REQUIRED, **limits: Any) -> Any:
@@ -145,6 +151,12 @@ class Recipe:
         if self.checklist:
             yield "checklist", self.checklist, keys.CHECKLIST
 
+    def unread(self) -> tuple[str, ...]:
+        """Keys that this method does not read."""
+        parts = self.method.split("-")
+        names = [name for part, names in READ_BY.items() if part not in parts for name in names]
+        return (*names, *(FIXED_BY_DDPM if self.method == "ddpm" else ()))
+
     @classmethod
     def load(cls, name: str | Path, **changes: Any) -> Recipe:
         """A recipe by name, or from a YAML file when ``name`` ends in .yaml; ``changes`` replace single keys.
@@ -154,16 +166,18 @@ class Recipe:
         follows it, as in ``metrics.pgd-l2-0.5.steps=100``.
 
         Raises:
-            ValueError: unknown name, key or value; a required key missing; not a YAML mapping.
+            ValueError: unknown name, key or value; a required key missing, among them the weight of a method with pag; in a file or
+                setting a value for a key that the method does not read; a key that stands twice; not a YAML mapping.
         """
         is_file = str(name).endswith(".yaml") and Path(name).is_file()  # whose folder may carry settings in its name
         base, *settings = [str(name)] if is_file else SETTING.split(str(name))
         path = Path(base) if base.endswith(".yaml") else FOLDER / f"{base}.yaml"
         if not path.is_file():
             raise ValueError(f"unknown recipe {base!r}; expected a .yaml file or one of {', '.join(recipe_names())}")
-        entries = {"name": path.stem, **_read(path)}
+        entries = {"name": path.stem, **text.read(path)}
+        KEYS["name"].check(f"{path.name}: name", entries["name"])
         for setting in settings:
-            _change(entries, setting)
+            text.change(entries, setting)
         if twice := [setting for setting in settings if "seed" in changes and re.split(r"[.=]", setting)[0] == "seed"]:
             raise ValueError(f"setting {twice[0]!r} stands beside seed {changes['seed']}; expected one of them")
         entries |= changes
@@ -171,7 +185,10 @@ class Recipe:
             raise ValueError(f"{path.name}: unknown key {unknown[0]!r}; expected some of {', '.join(KEYS)}")
         if missing := [name for name, key in KEYS.items() if key.default is REQUIRED and name not in entries]:
             raise ValueError(f"{path.name}: key {missing[0]!r} is missing ({KEYS[missing[0]].means})")
-        return cls(**entries)
+        recipe = cls(**entries)
+        if "weight" not in (*entries, *recipe.unread()):
+            raise ValueError(f"{path.name}: key 'weight' is missing ({KEYS['weight'].means}); method {recipe.method!r} needs it")
+        return recipe._all_read(changes)
 
     def changed(self, *settings: str) -> Recipe:
         """The recipe with some ``key=value``, which become part of its name, as in :meth:`load`.
@@ -181,10 +198,18 @@ class Recipe:
         """
         entries = dataclasses.asdict(self)
         for setting in settings:
-            _change(entries, setting)
+            text.change(entries, setting)
         if unknown := sorted(set(entries) - set(KEYS)):
             raise ValueError(f"unknown key {unknown[0]!r}; expected some of {', '.join(KEYS)}")
-        return Recipe(**entries)
+        return Recipe(**entries)._all_read({})
+
+    def _all_read(self, changes: Mapping[str, Any]) -> Recipe:
+        """The recipe itself, where no file and no setting, apart from ``changes``, says what would change nothing but a name."""
+        for name in self.unread():
+            if name not in changes and (value := getattr(self, name)) != KEYS[name].default:
+                expected = f"expected {KEYS[name].default!r}, since method {self.method!r} does not read it"
+                raise ValueError(f"recipe {self.name!r}: {name} is {value!r}; {expected}")
+        return self
 
     def to_yaml(self) -> str:
         """Every key, as :meth:`load` reads it from a file."""
@@ -206,32 +231,3 @@ Recipe.__doc__ = f"{Recipe.__doc__.rstrip()}\n\n    Attributes:\n" + "".join(
 def recipe_names() -> list[str]:
     """Names of the recipes that come with the library."""
     return sorted(path.stem for path in FOLDER.glob("*.yaml"))
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        entries = yaml.load(path.read_text(), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-    except yaml.YAMLError as error:
-        raise ValueError(f"{path.name} is not valid YAML: {error}") from error
-    if not isinstance(entries, dict):
-        raise ValueError(f"{path.name} holds {type(entries).__name__}; expected a mapping of recipe keys")
-    return entries
-
-
-def _change(entries: dict[str, Any], setting: str) -> None:
-    """Apply one ``key=value`` or ``key.option=value`` to a recipe's entries, and add it to the name."""
-    key, _, text = setting.partition("=")
-    *above, last = re.split(r"\.(?!\d)", key)
-    inside = entries
-    for part in above:
-        held = inside.get(part) or {}
-        if not isinstance(held, dict):
-            raise ValueError(f"setting {setting!r} asks for an option inside {part}, which is {held!r}; expected one that holds a mapping")
-        inside[part] = dict(held)
-        inside = inside[part]
-    try:
-        inside[last] = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ValueError(f"setting {setting!r} is not valid YAML: {error}") from error
-    if key != "name":
-        entries["name"] += f"+{setting}"

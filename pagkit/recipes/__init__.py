@@ -1,1 +1,1 @@
-"""The recipes that come with the library, one YAML file each; ``keys`` lists what the mappings inside a recipe may say."""
+"""The recipes that come with the library, one YAML file each; ``keys``: what the mappings inside may say, ``text``: how they are read."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -138,3 +140,34 @@ def test_each_part_of_a_method_has_its_key_and_no_other(setting: str, message: s
     with pytest.raises(ValueError) as refused:
         Recipe.load(f"digits-standard+{setting}")
     assert message in str(refused.value)
+
+
+PLAIN = "task: three-modes\nmodel: mlp\nepochs: 1\nlr: 0.1\n"
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("method: pag\ntarget: class_mean", "key 'weight' is missing (lambda of the PAG objective); method 'pag' needs it"),
+        ("method: standard\nweight: 3", "weight is 3.0; expected 0.0, since method 'standard' does not read it"),
+        ("method: pag\ntarget: class_mean\nweight: 1\nsteps: 3", "steps is 3; expected 7, since method 'pag' does not read it"),
+        ("method: standard\nlr: 0.001", "key 'lr' stands twice"),
+        ("name: 5\nmethod: standard", "mine.yaml: name is 5; expected str"),
+    ],
+)
+def test_a_file_says_nothing_in_vain(content: str, message: str, tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(PLAIN + content)
+    with pytest.raises(ValueError, match=re.escape(message)):
+        Recipe.load(path, seed=1)
+    with pytest.raises(ValueError, match=re.escape(message)):
+        Recipe.load(f"{path}+epochs=2")
+
+
+def test_what_a_diffusion_model_fixes_is_no_setting_of_it(tmp_path: Path) -> None:
+    for setting in ("optimizer=sgd", "schedule=cosine", "weight_decay=0.5", "ema=0.9", "crop=3"):
+        with pytest.raises(ValueError, match="since method 'ddpm' does not read it"):
+            Recipe.load("digits-ddpm").changed(setting)
+    (tmp_path / "mine.yaml").write_bytes(b"\xff")
+    with pytest.raises(ValueError, match="mine.yaml is not valid YAML: 'utf-8'"):
+        Recipe.load(tmp_path / "mine.yaml")
