@@ -16,7 +16,7 @@ START, END = "<!-- answer: made by scripts/answer.py from book/results -->", "<!
 HALF, ONE = "autoattack-l2-0.5", "autoattack-l2-1"
 STANDARD, NOISE, MORE_NOISE = "digits-standard", "digits-noise", "digits-noise+noise=0.4"
 SLOPED, SCORED, HARDENED = (f"cifar10-laptop-{name}" for name in ("slope", "pag-sbg+weight=0.3", "adversarial"))  # photographs
-FIELD = "digits-pag-control+target_options.change=smooth_field"
+LENGTH, FIELD = "digits-slope-log-odds", "digits-pag-control+target_options.change=smooth_field"
 TOY, NOISY_TOY, ALIGNED_TOY = (f"three-modes-scaled-{name}" for name in ("standard", "noise", "pag-nn"))
 WIDE, TOY_SEEDS = "exact-l2-20", (20, 29)
 SCORES, MORE_SCORES, ATTACKED = "digits-pag-sbg", "digits-pag-sbg+weight=4", "digits-adversarial-l2+eps=1"
@@ -49,17 +49,19 @@ def answer(*, roles: bool = False) -> str:
         f"{held(STANDARD, HALF)} to {held(SCORES, HALF)} %, without one attack in training. A random field for each class in their place "
         f"leaves {held(FIELD, HALF)} %.",
         f"**At that radius no direction has to be prescribed.** Plain noise on the inputs leaves {held(NOISE, HALF)} %: scores over noise "
-        f"{over(NOISE, SCORES, HALF)} points.",
+        f"{over(NOISE, SCORES, HALF)} points. A penalty on the length of the log-odds' gradient comes near: scores over it "
+        f"{over(LENGTH, SCORES, HALF)}.",
         f"**Farther out, on digits, the direction counts.** At L2 1 scores leave {held(MORE_SCORES, ONE)} %, over noise "
         f"{over(MORE_NOISE, MORE_SCORES, ONE)}, and over adversarial training {over(ATTACKED, MORE_SCORES, ONE)} points. On the toy, where "
         f"robustness is exact, no direction has to be prescribed: near the widest margin alignment adds "
         f"{over(TOY, ALIGNED_TOY, WIDE, TOY_SEEDS)} points to cross-entropy, noise adds {over(TOY, NOISY_TOY, WIDE, TOY_SEEDS)}, "
         f"and alignment over noise is "
         f"{over(NOISY_TOY, ALIGNED_TOY, WIDE, TOY_SEEDS)}.",
-        f"**On photographs, with one seed, the length alone does as well.** Of small networks that read {min(clean):.0f} to "
-        f"{max(clean):.0f} % of clean photographs after training on a fifth of CIFAR-10, AutoAttack at L2 0.5 leaves {once(SLOPED)} % with "
-        f"a penalty on the length of the gradient, {once(SCORED)} % with alignment to scores (from a weak diffusion model, at a weight "
-        f"beside the rule, in their favour), and {once(HARDENED)} % with adversarial training.",
+        f"**On photographs the length alone does as well.** Of small networks that read {min(clean):.0f} to {max(clean):.0f} % of clean "
+        f"photographs after training on a fifth of CIFAR-10, AutoAttack at L2 0.5 leaves, with one seed, {once(SLOPED)} % with a penalty "
+        f"on the length of the gradient, {once(SCORED)} % with alignment to scores (from a weak diffusion model, at a weight beside the rule, "
+        f"in their favour), and {once(HARDENED)} % with adversarial training. With three seeds, under PGD, scores over length are "
+        f"{over(SLOPED, SCORED, 'pgd-l2-0.5')} points at 0.5 and {over(SLOPED, SCORED, 'pgd-l2-1')} at 1.",
     )
     return "\n".join(f"{i}. {line}" for i, line in enumerate(lines, 1))
 
