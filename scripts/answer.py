@@ -59,8 +59,8 @@ def answer(*, roles: bool = False) -> str:
         f"{over(NOISY_TOY, ALIGNED_TOY, WIDE, TOY_SEEDS)}.",
         f"**On photographs the length alone does as well.** Of small networks that read {min(clean):.0f} to {max(clean):.0f} % of clean "
         f"photographs after training on a fifth of CIFAR-10, AutoAttack at L2 0.5 leaves, with one seed, {once(SLOPED)} % with a penalty "
-        f"on the length of the gradient, {once(SCORED)} % with alignment to scores (from a weak diffusion model, at a weight beside the rule, "
-        f"in their favour), and {once(HARDENED)} % with adversarial training. With three seeds, under PGD, scores over length are "
+        f"on the length of the gradient, {once(SCORED)} % with alignment to scores (from a weak diffusion model, at a weight beside the "
+        f"rule, in their favour), and {once(HARDENED)} % with adversarial training. With three seeds, under PGD, scores over length are "
         f"{over(SLOPED, SCORED, 'pgd-l2-0.5')} points at 0.5 and {over(SLOPED, SCORED, 'pgd-l2-1')} at 1.",
     )
     return "\n".join(f"{i}. {line}" for i, line in enumerate(lines, 1))
