@@ -101,6 +101,8 @@ def test_alignment_is_the_mean_cosine(digits_cnn, digits) -> None:
     assert -1 <= alignment(digits_cnn, small, targets.nearest_neighbor(digits), split="train") <= 1
     with pytest.raises(ValueError, match="split is 'dev'"):
         alignment(digits_cnn, small, target, split="dev")
+    with pytest.raises(ValueError, match="of is 'logprob'; expected one of log_prob, logit"):
+        alignment(digits_cnn, small, target, of="logprob")
 
 
 def test_a_model_without_parameters_can_be_scored() -> None:
@@ -117,6 +119,21 @@ def test_metric_names(digits_cnn, digits) -> None:
     for bad in ("pgd-l2", "pgd-l2-x", "pgd-l3-1", "cw-l2-1", "exact-linf-1", "autoattack-l1-1", "square-l2", "pgd-l2--1", ""):
         with pytest.raises(ValueError, match=f"unknown metric '{bad}'; expected 'clean', '(pgd|exact|autoattack)-"):
             parse_metric(bad)
+
+
+@pytest.mark.parametrize(
+    ("metric", "options", "message"),
+    [
+        ("clean", {"stepz": 3}, "unknown option 'stepz' of metric 'clean'; expected none"),
+        ("exact-l2-1", {"steps": 3}, "unknown option 'steps' of metric 'exact-l2-1'; expected none"),
+        ("apgd-l2-0.5", {"attacks": ["square"]}, "unknown option 'attacks' of metric 'apgd-l2-0.5'; expected some of seed"),
+        ("pgd-l2-0.5", {"stepz": 3}, "unknown option 'stepz' of metric 'pgd-l2-0.5'; expected some of keep, likeliest"),
+        ("pgd-l2-0.5", {"steps": 2.5}, "metric 'pgd-l2-0.5'.steps is 2.5; expected int, at least 1"),
+    ],
+)
+def test_a_metric_drops_no_option(digits_cnn, digits, metric: str, options: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        measure(digits_cnn, digits, metric, **options)
 
 
 def test_autoattack_and_its_parts_by_name(digits_cnn, digits) -> None:
