@@ -10,7 +10,7 @@ from torch import nn
 
 from pagkit import models, targets, training
 from pagkit.attacks import Threat, pgd
-from pagkit.data import Split
+from pagkit.data import Split, Task
 from pagkit.evaluation import (
     Score,
     accuracy,
@@ -20,6 +20,7 @@ from pagkit.evaluation import (
     exact_accuracy,
     measure,
     parse_metric,
+    portrait,
     robust_accuracy,
     robustness_curve,
     transfer_accuracy,
@@ -89,6 +90,36 @@ def test_empty_splits(digits_cnn, digits) -> None:
     for call in (lambda: accuracy(digits_cnn, empty), lambda: robust_accuracy(digits_cnn, empty, Threat("l2", 0.1))):
         with pytest.raises(ValueError, match="the split is empty"):
             call()
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        (lambda x, y: (x, y[:, None]), ValueError, r"x has shape \(4, 3\) and y \(4, 1\); expected \(N, \*shape\) and \(N,\)"),
+        (lambda x, y: (x[:, 0], y), ValueError, r"x has shape \(4,\) and y \(4,\)"),
+        (lambda x, y: (x, y.float()), TypeError, "y has dtype torch.float32; expected torch.int64"),
+        (lambda x, y: (x.to(torch.uint8), y), TypeError, "x has dtype torch.uint8; expected a floating-point tensor"),
+    ],
+)
+def test_examples_that_cannot_be_meant(change, error: type[Exception], message: str) -> None:
+    split = Split(*change(torch.eye(3)[[0, 1, 2, 0]], torch.tensor([1, 2, 0, 0])))
+    task = Task("made", tuple("abc"), (0.0, 1.0), Split(torch.eye(3), torch.arange(3)), split)
+    for call in (
+        lambda: accuracy(nn.Identity(), split),
+        lambda: worst_case(nn.Identity(), split.y, split.x),
+        lambda: robust_accuracy(nn.Identity(), split, Threat("l2", 0.1), steps=1),
+        lambda: robust_accuracy(nn.Identity(), split, Threat("l2", 0.1), steps=1, target=1),
+        lambda: portrait(nn.Identity(), task, directions=1),
+    ):
+        with pytest.raises(error, match=message):
+            call()
+
+
+@pytest.mark.parametrize("target", [torch.zeros(5, dtype=torch.int64), torch.zeros(3, dtype=torch.int64), [0, 0], 1.0, torch.zeros(4)])
+def test_a_target_is_a_class_or_one_for_each_row(target) -> None:
+    split = Split(torch.eye(3)[[0, 1, 2, 0]], torch.tensor([0, 1, 2, 0]))
+    with pytest.raises(ValueError, match=r"target has dtype torch.\w+ and shape \(\d?,?\); expected int64, a class or \(4,\)"):
+        robust_accuracy(nn.Identity(), split, Threat("l2", 0.1), target=target, batch_size=2)
 
 
 def test_alignment_is_the_mean_cosine(digits_cnn, digits) -> None:
