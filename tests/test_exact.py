@@ -25,14 +25,18 @@ def random_net(seed: int, hidden: int = 32, classes: int = 2) -> nn.Sequential:
 
 
 def brute_force(model: nn.Module, x: torch.Tensor, reach: float, rays: int = 540, samples: int = 300) -> torch.Tensor:
-    """Distance to the first change of class along many rays: too long by the gap between rays, never too short by more than a step."""
+    """Distance to the first change of class, or tie of the two highest logits, along many rays.
+
+    It is too long by the gap between rays, never too short by more than a step.
+    """
     angle = torch.arange(rays, dtype=torch.float64) * (2 * math.pi / rays)
     ray = torch.stack([angle.cos(), angle.sin()], 1)
     r = torch.linspace(0, reach, samples + 1, dtype=torch.float64)[1:]
     found = []
     for point in x:
         grid = point + r[:, None, None] * ray
-        changed = (model(grid).argmax(-1) != model(point[None]).argmax(-1)).any(1)
+        top, classes = model(grid).topk(2)
+        changed = ((classes[..., 0] != model(point[None]).argmax(-1)) | (top[..., 0] - top[..., 1] < 1e-12)).any(1)
         found.append(r[changed][0] if changed.any() else torch.tensor(math.inf, dtype=torch.float64))
     return torch.stack(found)
 
@@ -122,6 +126,43 @@ def test_repeated_and_dead_units() -> None:
     r = exact.radius(model, x)
     near = r < 2.9
     assert near.any() and torch.allclose(searched[near], r[near], atol=0.02)
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+@pytest.mark.parametrize("bias", [None, 0.7])
+def test_ties_on_a_whole_cell_agree_with_brute_force(bias: float | None, classes: int) -> None:
+    for seed in range(8):
+        model, hidden = random_net(seed, hidden=1 + seed % 4, classes=classes), 1 + seed % 4
+        if bias is None:
+            last, model[2] = model[2], nn.Linear(hidden, classes, bias=False).double()
+            model[2].weight = last.weight
+        else:
+            nn.init.constant_(model[2].bias, bias)
+        x = 2 * torch.randn(3, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+        with torch.no_grad():
+            searched = brute_force(model, x, 3.0, samples=150)
+        r = exact.radius(model, x)
+        near = r < 2.9
+        assert (searched >= r - 1e-9).all(), f"seed {seed}: brute force found a change of class inside the exact radius"
+        assert (searched[near] <= 1.03 * r[near] + 0.04).all(), f"seed {seed}"
+
+
+@pytest.mark.parametrize("angle", [0.0, 0.3, 1.1, 2.5])
+def test_closed_form_of_ties_on_whole_cells(angle: float) -> None:
+    """z = (u, u, v) with u = relu(x1), v = relu(x2), turned by an angle: two classes alike, and all three tie where both units are off."""
+    turn = torch.tensor([[math.cos(angle), math.sin(angle)], [-math.sin(angle), math.cos(angle)]], dtype=torch.float64)
+    model = nn.Sequential(nn.Linear(2, 2, bias=False), nn.ReLU(), nn.Linear(2, 3, bias=False)).double()
+    with torch.no_grad():
+        model[0].weight.copy_(turn)
+        model[2].weight.copy_(torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]]))
+    x = torch.tensor([[1.0, 3.0], [-2.0, 1.0], [3.0, 1.0], [-1.0, -1.0]], dtype=torch.float64)  # v wins twice; u, u; all
+    expected = torch.tensor([math.sqrt(2), 1.0, 0.0, 0.0], dtype=torch.float64)
+    assert torch.allclose(exact.radius(model, x @ turn), expected, atol=1e-9)
+    one = nn.Sequential(nn.Linear(2, 1), nn.ReLU(), nn.Linear(1, 2)).double()  # the line of its one unit, and all behind it
+    with torch.no_grad():
+        for parameter, value in zip(one.parameters(), (turn[:1], [-0.7], [[1.0], [-0.5]], [0.3, 0.3]), strict=True):
+            parameter.copy_(torch.as_tensor(value))
+    assert torch.allclose(exact.radius(one, x @ turn), (x[:, 0] - 0.7).clamp_min(0), atol=1e-9)
 
 
 def test_six_hundred_points_in_under_a_second() -> None:

@@ -10,7 +10,7 @@ from torch import nn
 from torch.func import functional_call
 from torch.nn import functional as F
 
-from pagkit.losses import Alignment, Slope, cosine, input_gradients, objective, objectives, pag_loss
+from pagkit.losses import Alignment, Slope, cosine, functional_gradients, input_gradients, objective, objectives, pag_loss
 from pagkit.targets import sample_classes
 
 
@@ -229,3 +229,15 @@ def test_bad_calls(case) -> None:
         call = {"directions": directions, "classes": classes, "weight": 1.0, **change}
         with pytest.raises(ValueError, match=message):
             pag_loss(model, x, y, call.pop("directions"), call.pop("classes"), **call)
+
+
+@pytest.mark.parametrize("of", ["logprob", "loss"])
+def test_an_unknown_output_is_not_taken_for_a_logit(case, of: str) -> None:
+    model, x, y, directions, classes = case
+    for call in (
+        lambda: input_gradients(model, x, classes, of=of),
+        lambda: functional_gradients(model, x, classes, of=of),
+        lambda: Alignment(directions, classes, of).outputs(model(x), y),
+    ):
+        with pytest.raises(ValueError, match=f"of is '{of}'; expected one of log_prob, logit"):
+            call()

@@ -8,14 +8,24 @@ import torch
 from torch import Tensor
 
 
-def batch(x: Tensor, y: Tensor, bounds: tuple[float, float]) -> None:
-    """Refuse a batch that no attack or evaluation can mean: see :func:`pagkit.attacks.pgd` for the errors."""
+def rows(x: Tensor, y: Tensor) -> None:
+    """Refuse inputs and labels that do not belong together row by row.
+
+    Raises:
+        TypeError: x is not floating point or y not int64.
+        ValueError: other shapes than (N, *shape) and (N,).
+    """
     if not x.is_floating_point():
-        raise TypeError(f"x has dtype {x.dtype}; expected a floating-point tensor inside {bounds}")
+        raise TypeError(f"x has dtype {x.dtype}; expected a floating-point tensor")
     if y.dtype != torch.int64:
         raise TypeError(f"y has dtype {y.dtype}; expected torch.int64")
     if x.ndim < 2 or y.ndim != 1 or len(x) != len(y):
         raise ValueError(f"x has shape {tuple(x.shape)} and y {tuple(y.shape)}; expected (N, *shape) and (N,)")
+
+
+def batch(x: Tensor, y: Tensor, bounds: tuple[float, float]) -> None:
+    """Refuse a batch that no attack can mean: see :func:`pagkit.attacks.pgd` for the errors."""
+    rows(x, y)
     if len(x) == 0:
         raise ValueError("the batch is empty; expected at least one row")
     low, high = x.min().item(), x.max().item()
@@ -38,20 +48,29 @@ def settings(steps: int, step_size: float | None, restarts: int, keep: str, eps:
 
 def labels(logits: Tensor, y: Tensor, what: str = "labels") -> int:
     """The number of classes C of logits (N, C); refuses labels, or targets, out of range."""
-    classes = logits.shape[1]
+    in_range(y, logits.shape[1], what)
+    return logits.shape[1]
+
+
+def in_range(y: Tensor, classes: int, what: str = "labels") -> None:
+    """Refuse labels, of which there is at least one, out of range."""
     if y.min() < 0 or y.max() >= classes:
         raise ValueError(f"{what} range over [{y.min()}, {y.max()}]; expected values in [0, {classes})")
-    return classes
+
+
+def targets(target: Tensor | int, y: Tensor) -> Tensor:
+    """The class that all rows are to be taken for (), or each (N,), on the device of y (N,); refuses another dtype or shape."""
+    goal = torch.as_tensor(target, device=y.device)
+    if goal.dtype != torch.int64 or goal.shape not in (torch.Size([]), y.shape):
+        raise ValueError(f"target has dtype {goal.dtype} and shape {tuple(goal.shape)}; expected int64, a class or ({len(y)},)")
+    return goal
 
 
 def goal(target: Tensor | int | None, y: Tensor) -> Tensor:
     """The class that each row is to be taken for (N,), or its own of an untargeted attack; refuses targets that cannot be meant."""
     if target is None:
         return y
-    goal = torch.as_tensor(target, device=y.device)
-    if goal.dtype != torch.int64 or goal.shape not in (torch.Size([]), y.shape):
-        raise ValueError(f"target has dtype {goal.dtype} and shape {tuple(goal.shape)}; expected int64, a class or ({len(y)},)")
-    goal = goal.expand_as(y)
+    goal = targets(target, y).expand_as(y)
     if (goal == y).all():
         raise ValueError("target equals the true label on every row; a targeted attack needs another class")
     return goal

@@ -17,8 +17,11 @@ def logits(model: nn.Module, split: Split, *, batch_size: int | None = None) -> 
     """What ``model`` says of each row in eval mode, (N, C) on the CPU.
 
     Raises:
-        TypeError, ValueError: an empty split, a batch size below 1, labels out of range, or what :func:`pagkit.models.logits_of` refuses.
+        TypeError: x is not floating point or y not int64; what :func:`pagkit.models.logits_of` refuses.
+        ValueError: an empty split, other shapes than (N, *shape) and (N,), a batch size below 1, labels out of range; what
+            :func:`pagkit.models.logits_of` refuses.
     """
+    checks.rows(split.x, split.y)
     found = []
     with torch.no_grad(), mode(model, training=False):
         for _, x, y in batches(model, split, batch_size):
@@ -47,11 +50,13 @@ def attacked(
 
     Arguments and errors as in :func:`pagkit.evaluation.robust_accuracy`.
     """
+    checks.rows(split.x, split.y)
+    goals = None if target is None else checks.targets(target, split.y)
     generator = generator or torch.Generator().manual_seed(0)
     moved = []
     for rows, x, y in progress_bar(list(batches(model, split, batch_size)), "attack", "batch", show=progress):
-        goal = target[rows].to(x.device) if isinstance(target, Tensor) and target.ndim else target
-        if goal is None or not (torch.as_tensor(goal, device=y.device) == y).all():
+        goal = None if goals is None else (goals[rows] if goals.ndim else goals).to(y.device)
+        if goal is None or not (goal == y).all():
             x = attacks.pgd(model, x, y, threat, target=goal, generator=generator, **options)
         elif len(y) == len(split):
             raise ValueError("target equals the true label on every row; a targeted attack needs another class")

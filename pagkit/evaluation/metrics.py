@@ -14,7 +14,7 @@ from ..attacks.autoattack import PARTS
 from ..data import Task
 from ..data.rows import finite
 from ..models import batches, differentiable, refuse_broken
-from ..recipes.keys import split_metric
+from ..recipes import keys
 from ..targets import GradientTarget
 from .intervals import Score
 from .robustness import accuracy, autoattack, exact_accuracy, robust_accuracy
@@ -37,7 +37,7 @@ def alignment(
         batch_size: as in :func:`accuracy`.
 
     Raises:
-        TypeError, ValueError: an unknown or empty split, and what :func:`pagkit.models.logits_of` refuses.
+        TypeError, ValueError: an unknown or empty split, an unknown ``of``, and what :func:`pagkit.models.logits_of` refuses.
     """
     if split not in ("train", "test"):
         raise ValueError(f"split is {split!r}; expected 'train' or 'test'")
@@ -64,14 +64,16 @@ def measure(model: nn.Module, task: Task, metric: str, *, progress: bool = True,
     square (its black-box attack alone) and exact.
 
     Args:
-        options: of the attack. ``target="next"`` sends class c to class c + 1, the last one to 0.
+        options: of the attack, as a recipe gives them: those of :data:`pagkit.recipes.keys.METRICS`. ``target="next"`` sends class c to
+            class c + 1, the last one to 0.
 
     Raises:
-        ValueError: a name or option that is not known.
+        ValueError: a name or option that is not known, an option of the wrong type or out of range; what the metric itself refuses.
     """
     attack, norm, eps = parse_metric(metric)
     if attack == "samples":
         raise ValueError("metric 'samples' is one of diffusion models; expected 'clean' or an attack")
+    keys.check(f"metric {metric!r}", options, keys.METRICS[attack])
     if attack == "clean":
         return accuracy(model, task.test, batch_size=batch_size)
     if attack == "exact":
@@ -91,7 +93,7 @@ def parse_metric(metric: str) -> tuple[str, str, float]:
     Raises:
         ValueError: anything else. Exact radii are known in L2 only.
     """
-    attack, norm, eps = split_metric(metric)
+    attack, norm, eps = keys.split_metric(metric)
     known = ("l2",) if attack == "exact" else NORMS
     if norm and norm not in known:
         raise ValueError(f"unknown metric {metric!r}; expected 'clean', '{attack}-<{'|'.join(known)}>-<eps>'")

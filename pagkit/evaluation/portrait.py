@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 import torch
 from torch import Tensor, nn
 
+from ..attacks import checks
 from ..data import Task
 from ..models import batches, differentiable, logits_of
 
@@ -43,12 +44,13 @@ def portrait(model: nn.Module, task: Task, *, directions: int = 20, batch_size: 
         batch_size: rows at a time, see :func:`pagkit.models.batching.batches`.
 
     Raises:
-        ValueError: fewer directions than 1 or more than an input has entries; no test example read right; what
-            :func:`pagkit.models.logits_of` refuses.
+        TypeError, ValueError: fewer directions than 1 or more than an input has entries; no test example read right; test examples that
+            :func:`pagkit.evaluation.accuracy` refuses.
     """
     size = task.train.x[:1].numel()
     if not 1 <= directions <= size:
         raise ValueError(f"directions is {directions}; expected 1 to {size}, the entries of an input")
+    checks.rows(task.test.x, task.test.y)
     flat = task.train.x.flatten(1)
     basis = torch.linalg.svd(flat - flat.mean(0), full_matrices=False).Vh[:directions]
     with differentiable(model):
@@ -63,6 +65,7 @@ def _rows(model: nn.Module, x: Tensor, y: Tensor, basis: Tensor) -> Tensor:
     """Margin, slope, radius and share of each row that is read right, (rows, 4)."""
     x = x.detach().clone().requires_grad_()
     logits = logits_of(model, x)
+    checks.labels(logits, y)
     right = logits.argmax(1) == y
     gaps = logits.gather(1, y[:, None]) - logits  # (N, C), 0 for the label
     each = [torch.autograd.grad(gap.sum(), x, retain_graph=True)[0].flatten(1) for gap in gaps.unbind(1)]

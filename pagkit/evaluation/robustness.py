@@ -26,8 +26,9 @@ def accuracy(model: nn.Module, split: Split, *, batch_size: int | None = None) -
         batch_size: rows at a time, at least 1; default: 500, or fewer where memory asks for it (:func:`pagkit.models.batching.batch_size`).
 
     Raises:
-        TypeError: the model gives something else than floating-point logits.
-        ValueError: an empty split, labels out of range, logits of another shape, or any that is nan or infinite.
+        TypeError: x is not floating point or y not int64; the model gives something else than floating-point logits.
+        ValueError: an empty split, other shapes than (N, *shape) and (N,), labels out of range, logits of another shape, or any that is
+            nan or infinite.
     """
     return _count(correct(model, split, batch_size=batch_size))
 
@@ -62,8 +63,8 @@ def robust_accuracy(
             take ``keep="last"``: the default rests on the first draw that is fooled, which the next need not confirm.
 
     Raises:
-        ValueError: an empty split, ``likeliest`` negative, not below the number of classes, or together with a target; and all errors
-            of ``pgd``.
+        TypeError, ValueError: an empty split, ``likeliest`` negative, not below the number of classes, or together with a target, a
+            target that is neither a class nor one for each row of ``split``; and all errors of ``pgd``.
     """
     if likeliest and target is not None:
         raise ValueError(f"likeliest is {likeliest} with a target; expected one or the other")
@@ -158,7 +159,7 @@ def worst_case(model: nn.Module, y: Tensor, *x_advs: Tensor, batch_size: int | N
     """Share of examples that ``model`` gets right on every one of several attacked copies, each (N, *shape).
 
     Raises:
-        ValueError: no copy, no examples, or a copy that has not one row for each label.
+        TypeError, ValueError: no copy, no examples, or a copy that has not one row for each label; otherwise as in :func:`accuracy`.
     """
     if not x_advs:
         raise ValueError("no attacked copy is given; expected at least one x_adv")

@@ -25,7 +25,7 @@ def input_gradients(
         gradients (B, k, *shape) and logits (B, C).
 
     Raises:
-        ValueError: ``classes`` of a wrong shape or out of range.
+        ValueError: an unknown ``of``, ``classes`` of a wrong shape or out of range.
     """
     check_classes(classes, x)
     return gradients(model, x, lambda logits: columns(logits, classes, of), create_graph=create_graph)
@@ -34,8 +34,9 @@ def input_gradients(
 def functional_gradients(model: nn.Module, x: Tensor, classes: Tensor, *, of: str = "log_prob") -> tuple[Tensor, Tensor]:
     """:func:`input_gradients` with ``create_graph``, written with ``torch.func.vjp``, in which torch.compile follows a double backward.
 
-    The model must not change its buffers in the forward pass, as BatchNorm in training mode does.
+    The model must not change its buffers in the forward pass, as BatchNorm in training mode does. Errors as there.
     """
+    check_classes(classes, x)
     return functional(model, x, lambda logits: columns(logits, classes, of))
 
 
@@ -65,10 +66,16 @@ def functional(model: nn.Module, x: Tensor, outputs: Outputs) -> tuple[Tensor, T
 
 
 def columns(logits: Tensor, classes: Tensor, of: str) -> list[Tensor]:
-    """What is differentiated for each column of classes (B, k), (B,) each."""
+    """What is differentiated for each column of classes (B, k), (B,) each; ``of`` is one of :data:`GRADIENTS`."""
+    one_of(of, GRADIENTS)
     if not torch.compiler.is_compiling() and (classes.min() < 0 or classes.max() >= logits.shape[1]):
         raise ValueError(f"classes range over [{classes.min()}, {classes.max()}]; expected values in [0, {logits.shape[1]})")
     return [log_odds(logits, own) if of == "log_prob" else logits.gather(1, own[:, None])[:, 0] for own in classes.unbind(1)]
+
+
+def one_of(of: str, known: tuple[str, ...]) -> None:
+    if of not in known:
+        raise ValueError(f"of is {of!r}; expected one of {', '.join(known)}")
 
 
 def check_classes(classes: Tensor, x: Tensor) -> None:

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..models import log_odds
-from .gradients import GRADIENTS, check_classes, columns, cosine
+from .gradients import GRADIENTS, check_classes, columns, cosine, one_of
 
 SLOPES = ("loss", "log_odds")
 
@@ -47,7 +47,7 @@ class Alignment(NamedTuple):
         return self.classes.shape[1]
 
     def check(self, x: Tensor) -> None:
-        _one_of(self.of, GRADIENTS)
+        one_of(self.of, GRADIENTS)
         if self.directions.shape != (expected := x.shape[:1] + self.classes.shape[1:] + x.shape[1:]):
             raise ValueError(f"directions have shape {tuple(self.directions.shape)}; expected {tuple(expected)}")
         check_classes(self.classes, x)
@@ -75,7 +75,7 @@ class Slope(NamedTuple):
     name, size = "slope", 1
 
     def check(self, x: Tensor) -> None:
-        _one_of(self.of, SLOPES)
+        one_of(self.of, SLOPES)
 
     def outputs(self, logits: Tensor, y: Tensor) -> list[Tensor]:
         return [F.cross_entropy(logits, y, reduction="none") if self.of == "loss" else log_odds(logits, y)]
@@ -85,8 +85,3 @@ class Slope(NamedTuple):
 
     def penalty(self, weight: float, measured: Tensor, classes: int) -> Tensor:
         return weight * measured
-
-
-def _one_of(of: str, known: tuple[str, ...]) -> None:
-    if of not in known:
-        raise ValueError(f"of is {of!r}; expected one of {', '.join(known)}")

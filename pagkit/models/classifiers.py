@@ -52,6 +52,8 @@ def mlp(task: Task, *, hidden: Sequence[int] = (32,), activation: str = "relu", 
 def cnn(task: Task, *, width: int = 32, activation: str = "silu", normalize: str | float = "standardize") -> nn.Module:
     """Three 3 x 3 convolutions (the second one halves the image), then two linear layers."""
     act = _activation(activation)
+    if width < 1:
+        raise ValueError(f"width is {width}; expected at least 1")
     channels, height, side = _image_shape(task, "cnn", at_least=4)
     flat = 2 * width * ((height + 1) // 2) * ((side + 1) // 2)
     return nn.Sequential(

@@ -75,12 +75,12 @@ def nearest_neighbor(task: Task, *, per_class: int | None = None) -> GradientTar
             found[~known] = _nearest(index[~known], x[(~known).to(x.device)].to(pool), candidates, pool)
         return pool[found.gather(1, classes.cpu())].to(x) - x[:, None]
 
-    return GradientTarget("nearest_neighbor", directions)
+    return GradientTarget("nearest_neighbor", directions, len(candidates))
 
 
 def _fixed(name: str, images: Tensor) -> GradientTarget:
     """The same representatives (C, *shape) for every x."""
-    return GradientTarget(name, lambda index, x, classes: images.to(x)[classes.to(x.device)] - x[:, None])
+    return GradientTarget(name, lambda index, x, classes: images.to(x)[classes.to(x.device)] - x[:, None], len(images))
 
 
 def rows_by_class(task: Task) -> list[Tensor]:

@@ -70,7 +70,7 @@ def score_based(
             t out of range, inputs outside the model's bounds.
     """
     directions = _directions(task, ddpm, t=t, draws=draws, folder=folder, generator=generator, progress=progress)
-    return GradientTarget("score_based", directions)
+    return GradientTarget("score_based", directions, len(task.classes))
 
 
 def _directions(

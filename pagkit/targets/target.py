@@ -18,10 +18,19 @@ class GradientTarget:
     ``index`` is each row's position in ``task.train``, or -1 for inputs that are not in it. ``x`` are the
     inputs themselves, before any augmentation: crop and flip are linear, so the direction is made on the
     clean input and moved together with it.
+
+    Attributes:
+        name: what it is called in results.
+        directions: the function that is called.
+        known: how many classes there are, C; None: that is not known.
+
+    Raises:
+        ValueError: when called, shapes that do not fit; classes below 0, or of C or more.
     """
 
     name: str
     directions: Callable[[Tensor, Tensor, Tensor], Tensor]  # same arguments, same result
+    known: int | None = None
 
     @plain_defaults()
     def __call__(self, index: Tensor, x: Tensor, classes: Tensor) -> Tensor:
@@ -30,6 +39,9 @@ class GradientTarget:
                 f"index, x and classes have shapes {tuple(index.shape)}, {tuple(x.shape)}, {tuple(classes.shape)}; "
                 "expected (B,), (B, *shape), (B, k)"
             )
+        if classes.numel() and (classes.min() < 0 or (self.known is not None and classes.max() >= self.known)):
+            limit = "at least 0" if self.known is None else f"in [0, {self.known})"
+            raise ValueError(f"classes range over [{classes.min()}, {classes.max()}]; expected values {limit}")
         return self.directions(index, x, classes)
 
 

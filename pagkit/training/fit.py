@@ -58,9 +58,11 @@ def fit(
         :class:`History`. The same seed and thread count give the same weights, bit for bit.
 
     Raises:
-        ValueError: an empty training split; crop or flip on inputs that are not images; BatchNorm and a batch of a single row, see
-            :func:`single`; a recipe of method ``"ddpm"``; ``resume`` or ``log`` without ``run_dir``, checkpoints without ``resume``, or
-            checkpoints that do not fit, see :func:`pagkit.training.checkpoints.claim`.
+        TypeError: training inputs that are not floating point, or labels that are not int64.
+        ValueError: an empty training split; training labels that are not (N,) or out of range; crop or flip on inputs that are not
+            images; BatchNorm and a batch of a single row, see :func:`single`; a recipe of method ``"ddpm"``; ``resume`` or ``log``
+            without ``run_dir``, checkpoints without ``resume``, or checkpoints that do not fit, see
+            :func:`pagkit.training.checkpoints.claim`.
         ImportError: ``log`` without TensorBoard.
         OSError: a checkpoint cannot be written; an unwritable folder is found before the first step. Earlier ones are intact.
         TrainingDiverged: a loss that is not finite; says at which step, and restores the last good epoch's weights.
@@ -84,11 +86,13 @@ def fit(
 
 
 def check(model: nn.Module, task: Task, recipe: Recipe) -> None:
-    """Refuse what :func:`fit` refuses of a model, its data and its recipe; nothing is computed."""
+    """Refuse what :func:`fit` refuses of a model, its data and its recipe, before anything is trained."""
     if recipe.method == "ddpm":
         raise ValueError(f"recipe {recipe.name!r} trains a diffusion model, not a classifier; use pagkit.diffusion.DDPM.fit")
     if len(task.train) == 0:
         raise ValueError(f"the training split of {task.name} is empty")
+    attacks.checks.rows(task.train.x, task.train.y)
+    attacks.checks.in_range(task.train.y, len(task.classes), f"training labels of {task.name}")
     if (recipe.crop or recipe.flip) and len(task.shape) != 3:
         raise ValueError(f"crop and flip need images (C, H, W); {task.name} has inputs of shape {task.shape}")
     if not any(isinstance(layer, _BatchNorm) for layer in model.modules()):

@@ -10,7 +10,7 @@ from torch import nn
 
 from pagkit import models, targets, training
 from pagkit.attacks import Threat, pgd
-from pagkit.data import Split
+from pagkit.data import Split, Task
 from pagkit.evaluation import (
     Score,
     accuracy,
@@ -20,6 +20,7 @@ from pagkit.evaluation import (
     exact_accuracy,
     measure,
     parse_metric,
+    portrait,
     robust_accuracy,
     robustness_curve,
     transfer_accuracy,
@@ -91,6 +92,36 @@ def test_empty_splits(digits_cnn, digits) -> None:
             call()
 
 
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        (lambda x, y: (x, y[:, None]), ValueError, r"x has shape \(4, 3\) and y \(4, 1\); expected \(N, \*shape\) and \(N,\)"),
+        (lambda x, y: (x[:, 0], y), ValueError, r"x has shape \(4,\) and y \(4,\)"),
+        (lambda x, y: (x, y.float()), TypeError, "y has dtype torch.float32; expected torch.int64"),
+        (lambda x, y: (x.to(torch.uint8), y), TypeError, "x has dtype torch.uint8; expected a floating-point tensor"),
+    ],
+)
+def test_examples_that_cannot_be_meant(change, error: type[Exception], message: str) -> None:
+    split = Split(*change(torch.eye(3)[[0, 1, 2, 0]], torch.tensor([1, 2, 0, 0])))
+    task = Task("made", tuple("abc"), (0.0, 1.0), Split(torch.eye(3), torch.arange(3)), split)
+    for call in (
+        lambda: accuracy(nn.Identity(), split),
+        lambda: worst_case(nn.Identity(), split.y, split.x),
+        lambda: robust_accuracy(nn.Identity(), split, Threat("l2", 0.1), steps=1),
+        lambda: robust_accuracy(nn.Identity(), split, Threat("l2", 0.1), steps=1, target=1),
+        lambda: portrait(nn.Identity(), task, directions=1),
+    ):
+        with pytest.raises(error, match=message):
+            call()
+
+
+@pytest.mark.parametrize("target", [torch.zeros(5, dtype=torch.int64), torch.zeros(3, dtype=torch.int64), [0, 0], 1.0, torch.zeros(4)])
+def test_a_target_is_a_class_or_one_for_each_row(target) -> None:
+    split = Split(torch.eye(3)[[0, 1, 2, 0]], torch.tensor([0, 1, 2, 0]))
+    with pytest.raises(ValueError, match=r"target has dtype torch.\w+ and shape \(\d?,?\); expected int64, a class or \(4,\)"):
+        robust_accuracy(nn.Identity(), split, Threat("l2", 0.1), target=target, batch_size=2)
+
+
 def test_alignment_is_the_mean_cosine(digits_cnn, digits) -> None:
     small = type(digits)(digits.name, digits.classes, digits.bounds, digits.train.first(30), digits.test.first(20))
     target = targets.class_mean(digits)
@@ -101,6 +132,8 @@ def test_alignment_is_the_mean_cosine(digits_cnn, digits) -> None:
     assert -1 <= alignment(digits_cnn, small, targets.nearest_neighbor(digits), split="train") <= 1
     with pytest.raises(ValueError, match="split is 'dev'"):
         alignment(digits_cnn, small, target, split="dev")
+    with pytest.raises(ValueError, match="of is 'logprob'; expected one of log_prob, logit"):
+        alignment(digits_cnn, small, target, of="logprob")
 
 
 def test_a_model_without_parameters_can_be_scored() -> None:
@@ -117,6 +150,21 @@ def test_metric_names(digits_cnn, digits) -> None:
     for bad in ("pgd-l2", "pgd-l2-x", "pgd-l3-1", "cw-l2-1", "exact-linf-1", "autoattack-l1-1", "square-l2", "pgd-l2--1", ""):
         with pytest.raises(ValueError, match=f"unknown metric '{bad}'; expected 'clean', '(pgd|exact|autoattack)-"):
             parse_metric(bad)
+
+
+@pytest.mark.parametrize(
+    ("metric", "options", "message"),
+    [
+        ("clean", {"stepz": 3}, "unknown option 'stepz' of metric 'clean'; expected none"),
+        ("exact-l2-1", {"steps": 3}, "unknown option 'steps' of metric 'exact-l2-1'; expected none"),
+        ("apgd-l2-0.5", {"attacks": ["square"]}, "unknown option 'attacks' of metric 'apgd-l2-0.5'; expected some of seed"),
+        ("pgd-l2-0.5", {"stepz": 3}, "unknown option 'stepz' of metric 'pgd-l2-0.5'; expected some of keep, likeliest"),
+        ("pgd-l2-0.5", {"steps": 2.5}, "metric 'pgd-l2-0.5'.steps is 2.5; expected int, at least 1"),
+    ],
+)
+def test_a_metric_drops_no_option(digits_cnn, digits, metric: str, options: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        measure(digits_cnn, digits, metric, **options)
 
 
 def test_autoattack_and_its_parts_by_name(digits_cnn, digits) -> None:

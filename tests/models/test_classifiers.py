@@ -110,6 +110,8 @@ def test_mode_is_restored_for_each_submodule() -> None:
     [
         ("vgg", {}, "unknown model 'vgg'; expected one of mlp, cnn, resnet-small, resnet18, vit"),
         ("cnn", {"depth": 3}, "unknown option 'depth' for model 'cnn'; expected some of width, activation, normalize"),
+        ("cnn", {"width": 0}, "width is 0; expected at least 1"),
+        ("cnn", {"width": -1}, "width is -1; expected at least 1"),
         ("mlp", {"activation": "tanh"}, "unknown activation 'tanh'; expected one of relu, silu, gelu"),
         ("mlp", {"hidden": []}, r"hidden is \[\]"),
         ("mlp", {"normalize": -1.0}, "normalize is -1.0; expected"),

@@ -112,6 +112,19 @@ def test_shapes_that_do_not_fit(digits) -> None:
         targets.class_mean(digits)(torch.zeros(3), digits.test.x[:2], torch.zeros(2, 1, dtype=torch.int64))
 
 
+@pytest.mark.parametrize("label", [-1, 10])
+def test_classes_out_of_range(digits, label: int) -> None:
+    call = (torch.tensor([0]), digits.train.x[:1], torch.tensor([[3, label]]))
+    sources = [getattr(targets, name)(digits) for name in ("one_image", "class_mean", "nearest_neighbor")]
+    sources += [targets.control(digits, change=change) for change in CHANGES]
+    sources.append(targets.teacher(digits, torch.nn.Flatten()))
+    for source in sources:
+        with pytest.raises(ValueError, match=rf"classes range over \[{min(label, 3)}, {max(label, 3)}\]; expected values in \[0, 10\)"):
+            source(*call)
+    with pytest.raises(ValueError, match=r"classes range over \[-1, 3\]; expected values at least 0"):
+        targets.GradientTarget("made", lambda index, x, classes: x[:, None])(*call[:2], torch.tensor([[3, -1]]))
+
+
 @pytest.mark.parametrize("draws", [1, 3])
 def test_score_based_is_the_difference_of_two_scores(few, ddpm, draws: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scores, "ROWS", 32)

@@ -108,6 +108,21 @@ def test_bad_tasks(toy) -> None:
         fit(model, empty, short("three-modes-standard"), progress=False)
     with pytest.raises(ValueError, match=r"crop and flip need images .* shape \(2,\)"):
         fit(model, toy, short("three-modes-standard", crop=1), progress=False)
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        (lambda y: y.fill_(-100), ValueError, r"training labels of made range over \[-100, -100\]; expected values in \[0, 2\)"),
+        (lambda y: y + 1, ValueError, r"training labels of made range over \[1, 2\]; expected values in \[0, 2\)"),
+        (lambda y: y[:, None], ValueError, r"x has shape \(4, 2\) and y \(4, 1\); expected \(N, \*shape\) and \(N,\)"),
+        (lambda y: y.float(), TypeError, "y has dtype torch.float32; expected torch.int64"),
+    ],
+)
+def test_bad_labels(change, error: type[Exception], message: str, toy) -> None:
+    task = make_task(torch.randn(4, 2), change(torch.tensor([0, 1, 0, 1])), 2)
+    with pytest.raises(error, match=message):
+        fit(models.build("mlp", toy), task, short("three-modes-standard"), progress=False)
     with pytest.raises(ValueError, match="x has 3 rows and y has 2"):
         Split(torch.zeros(3, 2), torch.zeros(2, dtype=torch.int64))
 

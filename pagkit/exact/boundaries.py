@@ -1,19 +1,12 @@
-"""What can be known exactly: the decision boundary of a small network, and the scores of the three-modes toy.
-
-First, boundary and radius of a two-layer ReLU network on the plane.
+"""Boundary and radius of a two-layer ReLU network on the plane.
 
 With H hidden units, the plane is cut by H lines (where a unit switches) into at most ``1 + H + H (H - 1) / 2`` cells, 529 for H = 32.
 Inside a cell the logits are linear, so a boundary between two classes is a piece of a straight line: clipped to the cell, it is a
 segment, a ray or nothing. All pieces together are the boundary; the distance of a point to it is the smallest distance to a piece.
 Nothing is sampled. The arithmetic is float64.
 
-Second, scores of the toy under the noise of a DDPM (Ho, Jain & Abbeel, 2020): 1000 steps t = 0, ..., 999 with
-``beta`` rising in equal steps from 0.0001 to 0.02, and ``abar_t = prod_{s <= t} (1 - beta_s)``. The toy's inputs
-are divided by 40, noised, and multiplied by 40 again, which in their own units reads
-
-    x_t = sqrt(abar_t) x + 40 sqrt(1 - abar_t) noise.
-
-Each mode of x is a Gaussian on a line, so each mode of x_t is one of the plane, and the score of their mixture is written down.
+Where no output bias tells two classes apart, they may tie on a whole cell: with all units off, say, every logit is 0. Such a cell is
+boundary all over. Its edges are pieces found in its neighbours, whose line then runs along their own edge; a point inside has radius 0.
 """
 
 from __future__ import annotations
@@ -25,14 +18,10 @@ from itertools import combinations
 import torch
 from torch import Tensor, nn
 
-from .data import MODES, Task
-from .data.defaults import plain_defaults
-from .models import Normalize
+from ..data.defaults import plain_defaults
+from ..models import Normalize
 
-STEPS = 1000  # noise levels of the DDPM
-BETAS = torch.linspace(1e-4, 0.02, STEPS, dtype=torch.float64)
-ALPHA_BAR = (1 - BETAS).cumprod(0)  # share of x_t's variance that is signal
-SCALE = 40.0  # of the toy's inputs: noise is this many times a standard normal
+ROUNDING = 1e-12  # what counts as zero, for each unit of the numbers that it is a sum of
 
 
 @dataclass(frozen=True)
@@ -47,7 +36,7 @@ class Pieces:
 
 @plain_defaults()
 def radius(model: nn.Module, x: Tensor) -> Tensor:
-    """Exact L2 distance of each row of x to the decision boundary of ``model``.
+    """Exact L2 distance of each row of x to the decision boundary of ``model``: to the nearest point whose two highest logits are equal.
 
     Args:
         model: a two-layer ReLU network on the plane, as ``models.build("mlp", task, hidden=[H])`` makes it:
@@ -55,19 +44,21 @@ def radius(model: nn.Module, x: Tensor) -> Tensor:
         x: points (N, 2).
 
     Returns:
-        Distances (N,) float64, in the units of x; ``inf`` if the model gives one class everywhere.
+        Distances (N,) float64, in the units of x; ``inf`` if the model gives one class everywhere, 0 where two classes tie on a whole cell.
 
     Raises:
         ValueError: x is not (N, 2) or not finite; the model has another architecture.
     """
     if x.ndim != 2 or x.shape[1] != 2 or not x.isfinite().all():
         raise ValueError(f"x has shape {tuple(x.shape)}; expected finite points (N, 2): exact radii are for two inputs only")
-    found = pieces(model)
+    x, found = x.detach().double().cpu(), pieces(model)
     if len(found.low) == 0:
-        return torch.full((len(x),), math.inf, dtype=torch.float64)
-    offset = x.detach().double().cpu()[:, None] - found.origin  # (N, P, 2)
-    t = (offset * found.direction).sum(-1).clamp(found.low, found.high)
-    return torch.linalg.vector_norm(offset - t[..., None] * found.direction, dim=-1).amin(1)
+        distance = torch.full((len(x),), math.inf, dtype=torch.float64)
+    else:
+        offset = x[:, None] - found.origin  # (N, P, 2)
+        t = (offset * found.direction).sum(-1).clamp(found.low, found.high)
+        distance = torch.linalg.vector_norm(offset - t[..., None] * found.direction, dim=-1).amin(1)
+    return distance.masked_fill(_tied(model, x), 0.0)
 
 
 @plain_defaults()
@@ -86,79 +77,19 @@ def boundary(model: nn.Module, box: tuple[float, float, float, float]) -> Tensor
     walls = torch.tensor([[1.0, 0.0], [-1.0, 0.0], [0.0, 1.0], [0.0, -1.0]], dtype=torch.float64)
     offsets = torch.tensor([-box[0], box[1], -box[2], box[3]], dtype=torch.float64)
     count = len(found.low)
-    inside = _clip(found, walls.expand(count, 4, 2), offsets.expand(count, 4))
+    near = ROUNDING * (offsets.abs() + torch.linalg.vector_norm(found.origin, dim=1)[:, None])
+    inside = _clip(found, walls.expand(count, 4, 2), offsets.expand(count, 4), torch.full_like(near, ROUNDING), near)
     ends = torch.stack([inside.low, inside.high], dim=1)[..., None]
     return inside.origin[:, None] + ends * inside.direction[:, None]
 
 
-def alpha_bar(t: int) -> float:
-    """``abar_t`` of noise level t: near 1 at t = 0 (hardly any noise), near 0 at t = 999 (hardly any signal).
-
-    Raises:
-        ValueError: t outside [0, 1000).
-    """
-    if not 0 <= t < STEPS:
-        raise ValueError(f"t is {t}; expected a noise level in [0, {STEPS})")
-    return ALPHA_BAR[t].item()
-
-
-@plain_defaults()
-def score(task: Task, x: Tensor, t: int, y: Tensor | int | None = None) -> Tensor:
-    """Gradient of ``log p_t(x | y)``, or of ``log p_t(x)`` without a y, for the three-modes toy at noise level t.
-
-    With a = abar_t, mode m of x_t is N(sqrt(a) 10 m (1, 2), a [[1, 2], [2, 4]] + 40^2 (1 - a) I). The covariance K
-    is the same for all, so the score is the mean of K^-1 (centre - x) over the modes, weighted by how likely
-    each is given x. Classes and modes are equally frequent.
-
-    Args:
-        task: the toy, in any size.
-        x: noised points x_t (N, 2), in the toy's own units (see the top of this module).
-        t: noise level, 0 to 999, as in :class:`pagkit.diffusion.DDPM`.
-        y: a class, or one a row (N,); None for the density of both classes together.
-
-    Returns:
-        Scores (N, 2) float64, in one over the units of x.
-
-    Raises:
-        ValueError: another task, x not (N, 2), t or y out of range.
-    """
-    if task.name.partition("+")[0] != "three-modes":
-        raise ValueError(f"the task is {task.name!r}; exact scores are known for 'three-modes' only")
-    if x.ndim != 2 or x.shape[1] != 2:
-        raise ValueError(f"x has shape {tuple(x.shape)}; expected points (N, 2)")
-    a, x = alpha_bar(t), x.detach().double()
-    line = torch.tensor([1.0, 2.0], dtype=torch.float64, device=x.device)
-    centres = math.sqrt(a) * 10 * torch.tensor(MODES, dtype=torch.float64, device=x.device).flatten()[:, None] * line  # (6, 2)
-    covariance = a * line.outer(line) + SCALE**2 * (1 - a) * torch.eye(2, dtype=torch.float64, device=x.device)
-    away = centres - x[:, None]  # (N, 6, 2)
-    pull = away @ covariance.inverse()  # each mode's own score
-    log_weight = -0.5 * (away * pull).sum(-1)
-    if y is not None:
-        y = torch.as_tensor(y, device=x.device)
-        if y.shape not in (torch.Size([]), x.shape[:1]) or not ((y == 0) | (y == 1)).all():
-            raise ValueError(f"y is {y.tolist()}; expected a class 0 or 1, or one for each of the {len(x)} rows")
-        label = torch.arange(2, device=x.device).repeat_interleave(len(MODES[0]))
-        log_weight = log_weight.masked_fill(label != y.reshape(-1, 1), -math.inf)
-    return (log_weight.softmax(1)[..., None] * pull).sum(1)
-
-
-@dataclass(frozen=True)
-class ToyDiffusion:
-    """Exact noise and scores of the toy behind the names of :class:`pagkit.diffusion.DDPM`, for ``targets.score_based``."""
-
-    task: Task
-    shape = (2,)
-    classes = 2
-
-    def noised(self, x: Tensor, t: int, *, generator: torch.Generator) -> Tensor:
-        """``sqrt(abar_t) x + 40 sqrt(1 - abar_t) noise`` (N, 2), float64."""
-        a = alpha_bar(t)
-        noise = torch.randn(x.shape, generator=generator, dtype=torch.float64, device=generator.device).to(x.device)
-        return math.sqrt(a) * x.double() + SCALE * math.sqrt(1 - a) * noise
-
-    def score(self, x_t: Tensor, t: int, y: Tensor | int | None = None) -> Tensor:
-        """:func:`score` of the task."""
-        return score(self.task, x_t, t, y)
+def _tied(model: nn.Module, x: Tensor) -> Tensor:
+    """Rows of x (N, 2) whose two highest logits are equal, but for rounding, bool (N,)."""
+    w1, b1, w2, b2 = _layers(model)
+    units = (x @ w1.T + b1).relu()
+    first, second = (units @ w2.T + b2).topk(2, dim=1).values.unbind(1)
+    summed = (units > 0) * (x.abs() @ w1.abs().T + b1.abs())
+    return first - second <= ROUNDING * (summed @ w2.abs().T + b2.abs()).amax(1)
 
 
 def _layers(model: nn.Module) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -193,11 +124,12 @@ def pieces(model: nn.Module) -> Pieces:
     cell_b = torch.einsum("ch,sh,h->sc", w2, active, b1) + b2
     sign = 2 * active - 1
     sides, offsets = sign[..., None] * w1, sign * b1  # inside a cell: sides @ x + offsets >= 0
+    tilt, lift = _open(active, w1, b1, w2, b2)
     found = []
     for a, b in combinations(range(len(b2)), 2):
         slope, level = cell_w[:, a] - cell_w[:, b], cell_b[:, a] - cell_b[:, b]
         length = torch.linalg.vector_norm(slope, dim=1)
-        keep = length > 0  # where two logits differ by a constant there is no line
+        keep = length > tilt  # where two logits differ by a constant there is no line
         unit = slope[keep] / length[keep, None]
         line = Pieces(
             origin=-(level[keep] / length[keep])[:, None] * unit,
@@ -208,8 +140,20 @@ def pieces(model: nn.Module) -> Pieces:
         others = [c for c in range(len(b2)) if c not in (a, b)]  # both classes must beat the rest
         rest_w = cell_w[keep, a, None] - cell_w[keep][:, others]
         rest_b = cell_b[keep, a, None] - cell_b[keep][:, others]
-        found.append(_clip(line, torch.cat([sides[keep], rest_w], 1), torch.cat([offsets[keep], rest_b], 1)))
+        inside = torch.cat([sides[keep], rest_w], 1)
+        share = torch.linalg.vector_norm(inside, dim=-1) / length[keep, None]  # of the line's own error that moves it off a side
+        share[:, len(b1) :] += 1  # a side between two classes has an error too
+        parallel = share * tilt[keep, None]
+        near = parallel * torch.linalg.vector_norm(line.origin, dim=1)[:, None] + share * lift[keep, None]
+        found.append(_clip(line, inside, torch.cat([offsets[keep], rest_b], 1), parallel, near))
     return Pieces(*(torch.cat([getattr(p, f) for p in found]) for f in ("origin", "direction", "low", "high")))
+
+
+def _open(active: Tensor, w1: Tensor, b1: Tensor, w2: Tensor, b2: Tensor) -> tuple[Tensor, Tensor]:
+    """What rounding leaves open in each cell's slopes (S,) and levels (S,): a small share of all that they sum up."""
+    slopes = torch.einsum("ch,sh,h->sc", w2.abs(), active, torch.linalg.vector_norm(w1, dim=1))
+    levels = torch.einsum("ch,sh,h->sc", w2.abs(), active, b1.abs()) + b2.abs()
+    return ROUNDING * slopes.amax(1), ROUNDING * levels.amax(1)
 
 
 def _cells(w1: Tensor, b1: Tensor) -> Tensor:
@@ -224,10 +168,10 @@ def _cells(w1: Tensor, b1: Tensor) -> Tensor:
         start = -b1[i] / norm[i] ** 2 * w1[i]
         along = torch.stack([-w1[i, 1], w1[i, 0]]) / norm[i]
         speed, height = w1 @ along, w1 @ start + b1  # unit h at start + t along: speed t + height
-        same = (speed.abs() <= 1e-12 * norm) & (height.abs() <= 1e-12 * (norm * start.norm() + b1.abs()))  # i, and copies of it
+        parallel = speed.abs() <= ROUNDING * norm
+        same = parallel & (height.abs() <= ROUNDING * (norm * start.norm() + b1.abs()))  # i, and copies of it
         alike = w1 @ w1[i] > 0  # copies that face the same way
-        crossing = ~same
-        cuts = (-height / speed)[crossing & (speed != 0)].sort().values
+        cuts = (-height / speed)[~parallel].sort().values
         span = 1 + cuts.abs().max() if len(cuts) else torch.tensor(1.0, dtype=torch.float64)
         ends = torch.cat([(cuts[:1] - span), cuts, (cuts[-1:] + span)]) if len(cuts) else torch.stack([-span, span])
         middle = (ends[1:] + ends[:-1]) / 2
@@ -238,13 +182,17 @@ def _cells(w1: Tensor, b1: Tensor) -> Tensor:
     return torch.unique(torch.cat(patterns), dim=0)
 
 
-def _clip(pieces: Pieces, sides: Tensor, offsets: Tensor) -> Pieces:
-    """The parts of the pieces (P) inside all half-planes ``sides (P, K, 2) @ x + offsets (P, K) >= 0``."""
+def _clip(pieces: Pieces, sides: Tensor, offsets: Tensor, parallel: Tensor, near: Tensor) -> Pieces:
+    """The parts of the pieces (P) inside all half-planes ``sides (P, K, 2) @ x + offsets (P, K) >= 0``.
+
+    A piece whose ``|sides @ direction|`` is at most ``parallel`` (P, K) runs along the half-plane's edge: all of it is inside or nothing,
+    and inside it is up to ``near`` (P, K) beyond the edge. There cutting would divide rounding errors by each other.
+    """
     speed = (sides * pieces.direction[:, None]).sum(-1)
     height = (sides * pieces.origin[:, None]).sum(-1) + offsets
-    cut = -height / speed
+    cut, along = -height / speed, speed.abs() <= parallel
     inf = torch.tensor(math.inf, dtype=torch.float64)
-    low = torch.maximum(pieces.low, torch.where(speed > 0, cut, -inf).amax(1))
-    high = torch.minimum(pieces.high, torch.where(speed < 0, cut, inf).amin(1))
-    keep = (low < high) & ~((speed == 0) & (height < 0)).any(1)
+    low = torch.maximum(pieces.low, torch.where(~along & (speed > 0), cut, -inf).amax(1))
+    high = torch.minimum(pieces.high, torch.where(~along & (speed < 0), cut, inf).amin(1))
+    keep = (low < high) & ~(along & (height < -near)).any(1)
     return Pieces(pieces.origin[keep], pieces.direction[keep], low[keep], high[keep])
