@@ -81,7 +81,7 @@ def _evaluate(args: argparse.Namespace) -> int:
 
     how = {"metrics": args.metric, "checklist": args.checklist, "settings": args.set, "batch_size": args.batch_size}
     _show(experiment.evaluate(args.run, **how, device=args.device, progress=sys.stderr.isatty()))
-    _print(f"wrote {Path(args.run) / experiment.RESULT}")
+    _print(f"wrote {Path(args.run) / experiment.result_name(args.set)}")
     return 0
 
 

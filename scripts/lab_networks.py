@@ -69,7 +69,7 @@ def make(name: str) -> None:
     if noisy:
         about["note"] = f"trained with Gaussian noise of standard deviation {NOISE} on every input"
     path = FOLDER / f"{name}.safetensors"
-    stored.save(path, model, recipe, results.provenance(task, **spent, evaluate_seconds=0.0), **about)
+    stored.save(path, model, recipe, results.provenance(task, device="cpu", **spent, evaluate_seconds=0.0), **about)
     again = lab.load(path, task).state_dict()
     assert all(torch.equal(value, again[key]) for key, value in model.state_dict().items())
     print(f"{name:20s} {path.stat().st_size / 1000:5.1f} kB  " + "  ".join(f"{key} {s.correct}/{s.total}" for key, s in counts.items()))

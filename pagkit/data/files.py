@@ -39,3 +39,17 @@ def write_atomically(path: Path, content: bytes) -> None:
     with whole(path) as (handle, _):
         with os.fdopen(handle, "wb", closefd=False) as file:
             file.write(content)
+
+
+def writable(folder: Path, remedy: str = "name another folder") -> None:
+    """Make a folder if it is missing, and try to write in it; nothing else is left.
+
+    Raises:
+        PermissionError: that cannot be done; says why, and the ``remedy``.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=folder, prefix=".writable-") as file:
+            file.write(b"yes")
+    except OSError as error:
+        raise PermissionError(f"cannot write to the folder {folder}: {error.strerror or error}; {remedy}") from error

@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 from ..data import Task
+from ..data.files import writable
 from ..exact import BETAS, STEPS
 from ..recipe import Recipe
 from ..training import processes
@@ -37,15 +38,8 @@ def find(source: str | Path, task: Task, *, device: torch.device | str = "cpu", 
         return DDPM.load(source).to(device)
     if Path(source).is_dir():
         return load_folder(source, task).to(device)
-    import diffusers  # here, because it takes a second
-
     recipe = Recipe.load(source)
-    settings = [recipe.epochs, recipe.batch_size, recipe.lr, recipe.flip, recipe.seed, recipe.model_options]
-    settings += [recipe.accumulate, recipe.precision]  # these round otherwise
-    digest = hashlib.sha256(json.dumps([*settings, torch.__version__, diffusers.__version__], sort_keys=True).encode())
-    for tensor in (task.train.x, task.train.y):
-        digest.update(tensor.contiguous().numpy().tobytes())
-    path = cache() / f"{recipe.name}-{digest.hexdigest()[:12]}.safetensors"
+    path = _place(recipe, task)
     if not path.is_file():
         ddpm = build(recipe, task).to(device)
         train(ddpm, task, recipe, progress=progress)
@@ -53,6 +47,29 @@ def find(source: str | Path, task: Task, *, device: torch.device | str = "cpu", 
             ddpm.save(path)
         processes.wait()
     return DDPM.load(path).to(device)
+
+
+def check_cache(source: str | Path, task: Task) -> None:
+    """Refuse now, not after its training, a model that :func:`find` could not keep; ``source`` and ``task`` as there.
+
+    Raises:
+        PermissionError: a recipe's model would have to be trained, and the folder for it cannot be written.
+        ValueError: unknown recipe.
+    """
+    if not str(source).endswith(".safetensors") and not Path(source).is_dir() and not _place(Recipe.load(source), task).is_file():
+        writable(cache(), "the environment variable PAGKIT_CACHE names another folder")
+
+
+def _place(recipe: Recipe, task: Task) -> Path:
+    """The file of a recipe's model."""
+    import diffusers  # here, because it takes a second
+
+    settings = [recipe.epochs, recipe.batch_size, recipe.lr, recipe.flip, recipe.seed, recipe.model_options]
+    settings += [recipe.accumulate, recipe.precision]  # these round otherwise
+    digest = hashlib.sha256(json.dumps([*settings, torch.__version__, diffusers.__version__], sort_keys=True).encode())
+    for tensor in (task.train.x, task.train.y):
+        digest.update(tensor.contiguous().numpy())
+    return cache() / f"{recipe.name}-{digest.hexdigest()[:12]}.safetensors"
 
 
 def cache() -> Path:

@@ -38,8 +38,9 @@ def measure(
             provenance's ``unfinished``.
     """
     started, device = time.perf_counter(), next(network(model).parameters()).device
-    now = results.provenance(task, train_seconds=0.0, train_cpu_seconds=0.0, evaluate_seconds=0.0)
-    changed = {key: now[key] for key in ("data", "hardware", "threads", "versions", "commit") if now[key] != origin[key]}
+    now = results.provenance(task, device=device, train_seconds=0.0, train_cpu_seconds=0.0, evaluate_seconds=0.0)
+    keys = ("data", "data_digest", "hardware", "device", "threads", "versions", "commit")
+    changed = {key: now[key] for key in keys if now[key] != origin.get(key)}
     scores: dict[str, evaluation.Score] = {}
     alignment: dict[str, float] = {}
     checks: dict[str, evaluation.Checklist] = {}

@@ -23,11 +23,13 @@ def rehearse(recipe: Recipe, task: Task, device: torch.device, model: nn.Module 
     """Try what the recipe asks for: its training unless there is a ``model``, then each measurement, in the least that shows a slip.
 
     PGD takes one step on two examples, an exact radius is found at one, a diffusion model says one score, and AutoAttack is only asked
-    for its plan. Nothing is trained, nothing is written.
+    for its plan. Nothing is trained, and nothing that stays is written: where a diffusion model would be trained and kept, its folder is
+    made, and tried.
 
     Raises:
         ValueError: says recipe and key, what was found and what was expected.
         FileNotFoundError: no such file of a diffusion model.
+        PermissionError: a diffusion model could not be kept.
     """
     if model is None:
         _training(recipe, task)
@@ -85,6 +87,7 @@ def _few(task: Task) -> Split:
 def _target(name: str, options: dict[str, Any], task: Task) -> None:
     if name == "score_based":
         _score(_diffusion(options["ddpm"], task), task, options)
+        diffusion.check_cache(options["ddpm"], task)
         return
     if name == "control":
         targets.control(task, targets.GradientTarget("none", lambda index, x, classes: x[:, None]), change=options["change"])

@@ -2,6 +2,7 @@
 
 - ``schema``: what a result file holds, how it is written and read
 - ``provenance``: where a number comes from
+- ``examples``: which test examples results were measured on, and which can stand together
 - ``origin``: a number that says where it comes from, on a page
 - ``published``: figures of others, to set ours beside
 - ``compared``: means and paired differences over seeds, with their intervals
@@ -9,11 +10,12 @@
 """
 
 from ..evaluation import Table
-from .compared import Estimate, Signed, difference, mean, percents
+from .compared import Estimate, Signed, column, difference, mean, percents
+from .examples import same_run
 from .origin import Figure, count, figure
-from .provenance import provenance
+from .provenance import data_digest, provenance
 from .published import Published, load_published
-from .schema import Result, column, joined, load, load_all, save, summary
+from .schema import Result, joined, load, load_all, save, summary
 
 __all__ = [
     "Estimate",
@@ -24,6 +26,7 @@ __all__ = [
     "Table",
     "column",
     "count",
+    "data_digest",
     "difference",
     "figure",
     "joined",
@@ -33,6 +36,7 @@ __all__ = [
     "mean",
     "percents",
     "provenance",
+    "same_run",
     "save",
     "summary",
 ]

@@ -5,9 +5,10 @@ test examples. Then the spread over seeds holds both kinds of chance, and so doe
 lie close together by luck. So no interval is narrower than that of the examples alone, taken as if each seed had drawn its own: Wilson's
 (1927) for a mean, and for a difference that of two independent shares, which leaves out what the two recipes have in common.
 
-Where the recipe's data fix a seed, all seeds meet the same test examples, and the spread over seeds knows nothing of these. Both kinds of
-chance are independent then: the half-widths of the t interval and of the interval of the examples, which count once, are added as squares.
-Of one seed, where a caller asks for so little, the interval of the examples is all that there is, and it says nothing of other seeds.
+Where the recipe's data fix a seed, or the results' digests say so, all seeds meet the same test examples, and the spread over seeds knows
+nothing of these. Both kinds of chance are independent then: the half-widths of the t interval and of the interval of the examples, which
+count once, are added as squares. Of one seed, where a caller asks for so little, the interval of the examples is all that there is, and it
+says nothing of other seeds.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from ..evaluation import Score, t_interval, wilson
-from ..recipe import Recipe
+from .examples import shared, together
 from .origin import Figure
 from .schema import Result
 
@@ -85,9 +86,22 @@ def percents(runs: Sequence[Result], recipe: str, metric: str) -> dict[int, floa
     """Per cent correct of each seed of a recipe that was measured so, in the order of the seeds.
 
     Raises:
-        ValueError: no such run, or two of one seed.
+        ValueError: no such run, two of one seed, runs on several tasks, or different test examples where the seeds share them.
     """
-    return {seed: 100 * score.rate for seed, score in _scores(runs, recipe, metric).items()}
+    return {seed: 100 * score.rate for seed, score in _scores(runs, recipe, metric)[0].items()}
+
+
+def column(runs: Iterable[Result], recipe: str, metric: str) -> list[int]:
+    """Correct counts of one metric over the seeds of one recipe, in the order of the results.
+
+    Raises:
+        ValueError: no such run, runs on several tasks, or different test examples where the seeds share them.
+    """
+    found = [r for r in runs if r.recipe == recipe and metric in r.metrics]
+    if not found:
+        raise ValueError(f"no result of recipe {recipe!r} with metric {metric!r}")
+    shared(found)
+    return [r.metrics[metric].correct for r in found]
 
 
 def mean(runs: Sequence[Result], recipe: str, metric: str, *, at_least: int = 2) -> Estimate:
@@ -96,7 +110,7 @@ def mean(runs: Sequence[Result], recipe: str, metric: str, *, at_least: int = 2)
     Raises:
         ValueError: fewer than ``at_least`` seeds, and those of :func:`percents`.
     """
-    found, same = _scores(runs, recipe, metric), _same_examples(recipe)
+    found, same = _scores(runs, recipe, metric)
     spread = _spread(values := [100 * score.rate for score in found.values()], at_least)
     correct, total = (sum(getattr(score, key) for score in found.values()) for key in ("correct", "total"))
     examples = [100 * end for end in wilson(correct / total, total // len(found) if same else total)]
@@ -110,10 +124,16 @@ def difference(runs: Sequence[Result], base: str, other: str, metric: str, *, at
     """Points that recipe ``other`` holds over ``base``, paired by seed: within one the data and the initial weights are the same.
 
     Raises:
-        ValueError: fewer than ``at_least`` seeds in common, and those of :func:`percents`.
+        ValueError: fewer than ``at_least`` seeds in common, recipes that were measured on different tasks or, where their seeds share
+            them, on different test examples, and those of :func:`percents`.
     """
-    ours, theirs = _scores(runs, other, metric), _scores(runs, base, metric)
-    seeds, same = tuple(seed for seed in ours if seed in theirs), _same_examples(base) and _same_examples(other)
+    (ours, our_same), (theirs, their_same) = _scores(runs, other, metric), _scores(runs, base, metric)
+    pair = [next(r for r in runs if r.recipe == recipe and metric in r.metrics) for recipe in (base, other)]
+    if pair[0].task != pair[1].task:
+        raise ValueError(f"{base!r} was measured on {pair[0].task!r} and {other!r} on {pair[1].task!r}; expected one task")
+    seeds, same = tuple(seed for seed in ours if seed in theirs), our_same and their_same
+    if same:
+        together([r for r in runs if r.recipe in (base, other) and metric in r.metrics])
     spread = _spread(values := [100 * (ours[seed].rate - theirs[seed].rate) for seed in seeds], at_least)
     both = [side[seed] for side in (ours, theirs) for seed in seeds]
     half = 196 * math.sqrt(sum(score.rate * (1 - score.rate) / score.total for score in both) / len(seeds) / (1 if same else len(seeds)))
@@ -121,14 +141,6 @@ def difference(runs: Sequence[Result], base: str, other: str, metric: str, *, at
     low, high = _both(middle, spread, (middle - half, middle + half), same)
     told = f"{other} minus {base}, {metric}, in points: {_examples(ours, same)}."
     return Signed(middle, low, high, seeds, told, _files([other, base], seeds))
-
-
-def _same_examples(recipe: str) -> bool:
-    """Whether all seeds of a recipe of the library meet the same test examples; of another one nothing is known, and each has its own."""
-    try:
-        return "seed" in Recipe.load(recipe).data
-    except ValueError:
-        return False
 
 
 def _both(middle: float, seeds: Sequence[float], examples: Sequence[float], same: bool) -> tuple[float, float]:
@@ -146,13 +158,15 @@ def _spread(values: Sequence[float], at_least: int) -> tuple[float, float]:
     return t_interval(values) if len(values) > 1 else (values[0], values[0])
 
 
-def _scores(runs: Sequence[Result], recipe: str, metric: str) -> dict[int, Score]:
+def _scores(runs: Sequence[Result], recipe: str, metric: str) -> tuple[dict[int, Score], bool]:
+    """By seed, in their order; and whether all of them count the same test examples."""
     found = [r for r in runs if r.recipe == recipe and metric in r.metrics]
     if not found:
         raise ValueError(f"no result of recipe {recipe!r} with {metric!r}; expected at least one")
+    same = shared(found)
     if len({r.seed for r in found}) < len(found):
         raise ValueError(f"recipe {recipe!r} has two runs of one seed with {metric!r}; expected one each")
-    return {r.seed: r.metrics[metric] for r in sorted(found, key=lambda r: r.seed)}
+    return {r.seed: r.metrics[metric] for r in sorted(found, key=lambda r: r.seed)}, same
 
 
 def _examples(found: dict[int, Score], same: bool) -> str:

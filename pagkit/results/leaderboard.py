@@ -9,6 +9,7 @@ from typing import Any
 
 from ..evaluation import Board, parse_metric, wilson
 from ..recipe import SETTING
+from .examples import comparable, shared
 from .published import Published
 from .schema import Result, summary
 
@@ -49,7 +50,8 @@ def rates(results: Sequence[Result], task: str, sums: Collection[str] = ()) -> B
     under the one it changes. Recipes among ``sums`` bear a star, and the caption says what it means.
 
     Raises:
-        ValueError: no classifier of the task; runs of one recipe that share a seed, or measure one thing on different numbers of examples.
+        ValueError: no classifier of the task; runs of one recipe that share a seed, or measure one thing on different numbers of
+            examples; runs whose recipes ask for the same test examples and that met different ones, as of two folders of one name.
     """
     runs = _chosen(results, task, "clean")
     return _board(runs, f"{heading(task)}: % correct", _metrics(runs), _rate, sums=sums)
@@ -146,6 +148,8 @@ def _check(runs: Sequence[Result]) -> None:
                 raise ValueError(f"the runs of recipe {recipe!r} have {metric!r} on {totals} examples; expected one number")
         if len({r.seed for r in same}) < len(same):
             raise ValueError(f"recipe {recipe!r} has two runs of one seed; expected one each")
+        shared(same)  # or else refused
+    comparable(runs)
 
 
 def _measured(run: Result, metric: str) -> bool:

@@ -7,9 +7,10 @@
      "alignment": {"nearest_neighbor": float, ...},                          # where the recipe asks for it, as for the next:
      "checklists": [{"caption": str, "rows": [[name, verdict, figure], ...]}, ...],
      "provenance": {"data": str, "hardware": str, "threads": int,
+                    "data_digest": {"train": str, "test": str}, "device": str,  # not in files from before there were these
                     "train_seconds": float, "train_cpu_seconds": float, "evaluate_seconds": float,
                     "versions": {"python": str, "torch": str, ...}, "commit": str,
-                    "evaluated": {"commit": str, ...},                      # what has changed since the training, where something has
+                    "evaluated": {"commit": str, ...},                      # what is not as at the training, where something is not
                     "notes": [str, ...],                                    # what is not as the recipe says, since the data forbid it
                     "unfinished": [str, ...]}}                              # what was still to be measured when this was written
 """
@@ -18,7 +19,7 @@ from __future__ import annotations
 
 import json
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -35,7 +36,7 @@ PROVENANCE = {
     "versions": dict,
     "commit": str,
 }
-SOMETIMES = ("notes", "unfinished")  # keys of the provenance that are lists of words
+SOMETIMES = {"notes": list, "unfinished": list, "data_digest": dict, "evaluated": dict}  # the lists are of words
 
 
 @dataclass(frozen=True)
@@ -64,10 +65,10 @@ class Result:
         for key, kind in PROVENANCE.items():
             if not isinstance(self.provenance.get(key), kind):
                 raise ValueError(f"provenance {key!r} is {self.provenance.get(key)!r}; expected {kind.__name__}")
-        for key in SOMETIMES:
-            words = self.provenance.get(key, [])
-            if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
-                raise ValueError(f"provenance {key!r} is {words!r}; expected a list of words")
+        for key, kind in SOMETIMES.items():
+            found = self.provenance.get(key, kind())
+            if not isinstance(found, kind) or (kind is list and not all(isinstance(word, str) for word in found)):
+                raise ValueError(f"provenance {key!r} is {found!r}; expected {'a list of words' if kind is list else 'a mapping'}")
 
 
 def joined(before: Result, result: Result) -> Result:
@@ -122,18 +123,6 @@ def load_all(folder: str | Path) -> list[Result]:
     if not Path(folder).is_dir():
         raise FileNotFoundError(f"no folder {folder}")
     return sorted((load(path) for path in Path(folder).rglob("*.json")), key=lambda r: (r.recipe, r.seed))
-
-
-def column(results: Iterable[Result], recipe: str, metric: str) -> list[int]:
-    """Correct counts of one metric over the seeds of one recipe.
-
-    Raises:
-        ValueError: no such run.
-    """
-    found = [r.metrics[metric].correct for r in results if r.recipe == recipe and metric in r.metrics]
-    if not found:
-        raise ValueError(f"no result of recipe {recipe!r} with metric {metric!r}")
-    return found
 
 
 def summary(counts: Sequence[int]) -> str:

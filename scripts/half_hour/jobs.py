@@ -103,7 +103,8 @@ class Work:
         results.save(self.out / name / RESULT, replace(result, provenance={**result.provenance, "unfinished": left}))
 
     def origin(self, seconds: float, cpu_seconds: float, notes: list[str]) -> dict[str, Any]:
-        made = results.provenance(self.task, train_seconds=seconds, train_cpu_seconds=cpu_seconds, evaluate_seconds=0.0)
+        spent = {"train_seconds": seconds, "train_cpu_seconds": cpu_seconds, "evaluate_seconds": 0.0}
+        made = results.provenance(self.task, device=self.device, **spent)
         if made["commit"] == "unknown" and self.commit:
             made["commit"] = self.commit
         return {**made, "notes": [*notes, *(["a rehearsal at toy size: its numbers mean nothing"] if self.rehearsal else [])]}

@@ -93,7 +93,8 @@ def measure(benchmark: Benchmark, *, seconds: float, least: int = 3) -> dict[str
 
 def machine() -> dict[str, Any]:
     """Where and when this runs."""
-    where = provenance(make_task(torch.zeros(1, 1), torch.zeros(1).long(), 1), train_seconds=0, train_cpu_seconds=0, evaluate_seconds=0)
+    spent = {"train_seconds": 0, "train_cpu_seconds": 0, "evaluate_seconds": 0}
+    where = provenance(make_task(torch.zeros(1, 1), torch.zeros(1).long(), 1), device="cpu", **spent)
     return {key: where[key] for key in ("hardware", "threads", "versions", "commit")} | {"date": date.today().isoformat()}
 
 

@@ -74,7 +74,7 @@ def test_what_the_classes_do_not_allow_is_lowered_with_a_note(folder: Path, tmp_
     later = results.load(tmp_path / "run" / "result.json")
     assert (later.metrics, later.provenance["notes"]) == (result.metrics, notes)
     assert cli.main(["evaluate", str(tmp_path / "run"), "--set", "metrics.pgd-l2-1.likeliest=3"]) == 0
-    again = results.load(tmp_path / "run" / "result.json")
+    again = results.load(tmp_path / "run" / "result+metrics.pgd-l2-1.likeliest=3.json")
     assert again.recipe == f"{result.recipe}+metrics.pgd-l2-1.likeliest=3" and len(again.provenance["notes"]) == 3
 
 
@@ -212,8 +212,8 @@ def test_the_seed_of_a_file_holds_unless_another_is_given(tmp_path: Path) -> Non
     (tmp_path / "mine.yaml").write_text("task: three-modes\nmodel: mlp\nmethod: standard\nepochs: 1\nlr: 0.1\nseed: 5\ndata: " + str(SMALL))
     seeds = []
     for more in ([], ["--seed", "0"]):
-        assert cli.main(["run", str(tmp_path / "mine.yaml"), *more, "--out", str(tmp_path / "out")]) == 0
-        seeds.append(results.load(tmp_path / "out" / "result.json").seed)
+        assert cli.main(["run", str(tmp_path / "mine.yaml"), *more, "--out", str(out := tmp_path / f"out{len(seeds)}")]) == 0
+        seeds.append(results.load(out / "result.json").seed)
     assert seeds == [5, 0]
     with pytest.raises(ValueError, match="setting 'seed=3' stands beside seed 1; expected one of them"):
         Recipe.load("digits-standard+seed=3", seed=1)

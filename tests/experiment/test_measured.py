@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -95,10 +96,13 @@ def test_one_evaluation_adds_to_another(toy_recipe, tmp_path) -> None:
 
 def test_a_new_training_leaves_no_result_of_the_old_weights(toy_recipe, tmp_path, monkeypatch) -> None:
     out = tmp_path / "out"
-    experiment.run(Recipe.load(toy_recipe), out=out, progress=False)
+    experiment.run(recipe := Recipe.load(toy_recipe), out=out, progress=False)
+    experiment.evaluate(out, settings=["metrics.pgd-l2-15.steps=3"], progress=False)
+    state, about = models.load_weights(out / "model.safetensors")  # as another version of PyTorch would have trained them
+    models.save_weights(out / "model.safetensors", {key: value * 1.01 for key, value in state.items()}, about)
     monkeypatch.setattr(evaluation, "measure", lambda *a, **how: 1 / 0)
     with pytest.raises(ZeroDivisionError) as stop:
-        experiment.run(Recipe.load(toy_recipe, epochs=2), out=out, progress=False)
+        experiment.run(recipe, out=out, progress=False)
     assert [path.name for path in out.iterdir()] == ["model.safetensors"] and "is kept; `pagkit evaluate" in stop.value.__notes__[0]
 
 
@@ -108,9 +112,12 @@ def test_evaluate_takes_settings_of_what_it_measures(toy_recipe, tmp_path, capsy
     first, _ = results.load(out / "result.json"), capsys.readouterr()
     settings = ["metrics.pgd-l2-15.steps=50", "metrics.pgd-l2-7={}", "alignment={}", "checklist={norm: l2, eps: 15, steps: 2}"]
     assert cli.main(["evaluate", str(out), *(part for setting in settings for part in ("--set", setting)), "--metric", "pgd-l2-1"]) == 0
-    result = results.load(out / "result.json")
-    assert result.recipe == "+".join(["toy", "epochs=2", *settings])
+    path = Path(capsys.readouterr().out.splitlines()[-1].removeprefix("wrote "))
+    assert path.name.startswith("result+metrics.pgd-l2-15.steps=50+metrics.pgd-l2-7=%7B%7D+alignment=%7B%7D+checklist=%7Bnorm%3A%20l2,")
+    result = results.load(path)
+    assert result.recipe == "+".join(["toy", "epochs=2", *settings]) and results.load(out / "result.json") == first
     assert list(result.metrics) == [*first.metrics, "pgd-l2-7", "pgd-l2-1"] and result.alignment == {} and len(result.checklists) == 1
+    assert cli.main(["leaderboard", str(out)]) == 0 and "steps=50" in capsys.readouterr().out, "a row under its recipe"
     kept = (out / "result.json").read_bytes()
     for setting, message in {
         "epochs=3": "setting 'epochs=3' changes what was trained; expected one of metrics, alignment, checklist, such as metrics.pgd",
@@ -195,6 +202,108 @@ def test_weights_are_measured_in_the_order_they_were_trained_in_and_left_as_foun
 
     monkeypatch.setattr(evaluation, "measure", look)
     recipe = Recipe.load("cifar10-laptop-standard", channels_last=kept, metrics={}, alignment={})
-    origin = results.provenance(task, train_seconds=0.0, train_cpu_seconds=0.0, evaluate_seconds=0.0)
+    origin = results.provenance(task, device="cpu", train_seconds=0.0, train_cpu_seconds=0.0, evaluate_seconds=0.0)
     measured.measure(recipe, task, model, origin, progress=False)
     assert seen == [kept] and all(p.is_contiguous() for p in weights)
+
+
+def test_a_finished_training_that_is_resumed_keeps_what_was_measured(toy_recipe, tmp_path) -> None:
+    recipe = Recipe.load(toy_recipe)
+    origin = experiment.train(recipe, run=tmp_path, progress=False)
+    experiment.evaluate(tmp_path, metrics=["pgd-l2-1"], progress=False)
+    experiment.evaluate(tmp_path, settings=["metrics.pgd-l2-15.steps=3"], progress=False)
+    kept = {path.name: path.read_bytes() for path in tmp_path.glob("result*.json")}
+    assert experiment.train(recipe, run=tmp_path, resume=True, progress=False) == origin
+    assert {path.name: path.read_bytes() for path in tmp_path.glob("result*.json")} == kept and len(kept) == 2
+    experiment.train(replace(recipe, name="toy2"), run=tmp_path, resume=True, progress=False)
+    with pytest.warns(UserWarning, match=r"by another recipe or on other test examples; it is kept as result.json.1"):
+        experiment.evaluate(tmp_path, progress=False)
+    assert (tmp_path / "result.json.1").read_bytes() == kept["result.json"]
+
+
+def test_weights_of_another_run_are_not_written_over(toy_recipe, tmp_path, monkeypatch) -> None:
+    out, recipe = tmp_path / "out", Recipe.load(toy_recipe, seed=5)
+    experiment.run(recipe, out=out, progress=False)
+    experiment.evaluate(out, metrics=["pgd-l2-1"], progress=False)
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    told = "holds a model of another training, of 'toy' and seed 5: {}; name another folder"
+    with monkeypatch.context() as patch:
+        patch.setattr(experiment.runs, "_train", lambda *a, **how: pytest.fail("it is trained"))
+        for change, what in {
+            "seed": "seed is 5 there and 3 here",
+            "lr": "lr is 0.01 there and 3.0 here",
+            "data": "the digest of the training data is .* there and .* here",
+        }.items():
+            other = Recipe.load(toy_recipe, **{"seed": 5, change: {"seed": 1} if change == "data" else 3})
+            with pytest.raises(ValueError, match=told.format(what)):
+                experiment.run(other, out=out, progress=False)
+            with pytest.raises(ValueError, match=told.format(what)):
+                experiment.train(other, run=out, resume=True, progress=False)
+        with pytest.raises(ValueError, match="name is 'toy' there and 'mine' here"):
+            experiment.run(replace(recipe, name="mine"), out=out, progress=False)
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+    assert "pgd-l2-1" in experiment.run(recipe, out=out, progress=False).metrics, "the same weights again"
+
+
+def test_counts_on_other_images_are_not_merged(toy_recipe, tmp_path, monkeypatch) -> None:
+    recipe = Recipe.load(toy_recipe, alignment={})
+    experiment.run(recipe, out=tmp_path, progress=False)
+    first = experiment.evaluate(tmp_path, metrics=["pgd-l2-1"], progress=False)
+    assert "evaluated" not in first.provenance
+    load = experiment.runs.load
+
+    def moved(*how: Any) -> Any:  # as where a folder's images were replaced by as many others
+        recipe, task = load(*how)
+        return recipe, replace(task, test=data.Split(task.test.x + 1, task.test.y))
+
+    monkeypatch.setattr(experiment.runs, "load", moved)
+    with pytest.warns(UserWarning, match=r"on other test examples; it is kept as result.json.1"):
+        second = experiment.evaluate(tmp_path, progress=False)
+    assert "pgd-l2-1" not in second.metrics and list(second.provenance["evaluated"]) == ["data_digest"]
+    assert "pgd-l2-2" in experiment.evaluate(tmp_path, metrics=["pgd-l2-2"], progress=False).metrics
+    third = experiment.evaluate(tmp_path, progress=False)
+    assert "pgd-l2-2" in third.metrics and results.load(tmp_path / "result.json") == third
+    assert (tmp_path / "result.json.1").is_file() and not (tmp_path / "result.json.2").exists()
+
+
+def test_a_result_from_before_there_were_digests_grows_too(toy_recipe, tmp_path) -> None:
+    experiment.run(Recipe.load(toy_recipe, alignment={}), out=tmp_path, progress=False)
+    experiment.evaluate(tmp_path, metrics=["pgd-l2-1"], progress=False)
+    state, about = models.load_weights(tmp_path / "model.safetensors")
+    result = results.load(tmp_path / "result.json")
+    for origin in (told := json.loads(about["provenance"]), result.provenance):
+        del origin["data_digest"], origin["device"]
+    models.save_weights(tmp_path / "model.safetensors", state, {**about, "provenance": json.dumps(told)})
+    results.save(tmp_path / "result.json", result)
+    later = experiment.evaluate(tmp_path, progress=False)
+    assert "pgd-l2-1" in later.metrics and set(later.provenance["evaluated"]) == {"data_digest", "device"}
+
+
+def test_a_long_setting_has_a_name_that_fits() -> None:
+    names = [experiment.result_name([f"metrics.pgd-l2-0.5.steps={n}", f"alignment={'x/' * 200}"]) for n in (1, 2)]
+    assert all(len(name) <= 205 and "/" not in name for name in names) and len(set(names)) == 2
+    assert experiment.result_name() == "result.json"
+
+
+def test_a_folder_that_cannot_be_written_is_found_before_training(toy_recipe, tmp_path, capsys, monkeypatch) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setattr(experiment.runs, "_train", lambda *a, **how: pytest.fail("it is trained"))
+    assert cli.main(["run", str(toy_recipe), "--out", str(tmp_path / "file" / "out")]) == 2
+    assert f"cannot write to the folder {tmp_path / 'file' / 'out'}: Not a directory; name another folder" in capsys.readouterr().err
+    monkeypatch.setenv("PAGKIT_CACHE", str(tmp_path / "file"))
+    small = [
+        "digits-standard",
+        "--set",
+        "metrics={}",
+        "--set",
+        "checklist={}",
+        "--set",
+        "alignment={score_based: {ddpm: digits-ddpm, t: 5}}",
+    ]
+    assert cli.main(["run", *small, "--out", str(tmp_path / "out")]) == 2
+    told = capsys.readouterr().err
+    assert f"cannot write to the folder {tmp_path / 'file'}: File exists; the environment variable PAGKIT_CACHE names" in told
+    assert not (tmp_path / "out").exists()
+    full = OSError(30, "Read-only file system")
+    monkeypatch.setattr("tempfile.NamedTemporaryFile", lambda **how: (_ for _ in ()).throw(full))
+    assert cli.main(["run", str(toy_recipe), "--out", str(tmp_path / "out")]) == 2 and "Read-only file system" in capsys.readouterr().err

@@ -93,6 +93,7 @@ def test_trials_are_run_once_and_kept(tmp_path: Path, monkeypatch, capsys) -> No
         return run(recipe, **how)
 
     monkeypatch.setattr(experiment, "run", count)
+    monkeypatch.setattr(protocol, "RUNS", tmp_path / "runs")
     call = ["run", "digits", "--protocol", str(tmp_path / "small.yaml"), "--out", str(tmp_path / "trials")]
     with pytest.raises(KeyboardInterrupt):
         protocol.main(call)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from pagkit import results
@@ -56,6 +58,36 @@ def test_seeds_that_share_their_examples_count_these_once() -> None:
     assert (gap.high - gap.mean, gap.mean - gap.low) == pytest.approx((whole := (t**2 + half**2) ** 0.5, whole))
     one = results.mean(runs[:1], base, "clean", at_least=1)
     assert (one.low / 100, one.high / 100) == pytest.approx(wilson(0.8, 500)), "as of one seed that drew its own"
+
+
+def digested(result: Result, digest: str, task: str = "digits") -> Result:
+    return replace(result, task=task, provenance={**result.provenance, "data_digest": {"train": "0", "test": digest}})
+
+
+def test_results_of_different_tasks_or_test_examples_are_not_pooled() -> None:
+    mixed = [*RUNS[:2], replace(RUNS[2], task="three-modes")]
+    for call in (results.mean, results.percents, results.column):
+        with pytest.raises(ValueError, match="results of recipe 'a' are of the tasks 'digits' and 'three-modes'; expected those of one"):
+            call(mixed, "a", "clean")
+    with pytest.raises(ValueError, match="'a' was measured on 'digits' and 'b' on 'x'; expected one task"):
+        results.difference([*RUNS[:3], *(replace(r, task="x") for r in RUNS[3:])], "a", "b", "clean")
+    fixed, other = ([run(f"cifar10-laptop-{name}", seed, 400) for seed in (1, 2)] for name in ("slope", "noise"))
+    apart = [digested(fixed[0], "aaa"), digested(fixed[1], "bbb")]
+    told = r"test examples of 'digits' differ between 'cifar10-laptop-slope', seed 1 \(aaa\) and 'cifar10-laptop-{}', seed {} \(bbb\)"
+    with pytest.raises(ValueError, match=told.format("slope", 2)):
+        results.mean(apart, "cifar10-laptop-slope", "clean")
+    assert results.mean([apart[0], fixed[1]], "cifar10-laptop-slope", "clean").mean == 80, "nothing is known of the second"
+    with pytest.raises(ValueError, match=told.format("noise", 1)):
+        both = [*(digested(r, "aaa") for r in fixed), *(digested(r, "bbb") for r in other)]
+        results.difference(both, "cifar10-laptop-slope", "cifar10-laptop-noise", "clean")
+
+
+def test_digests_say_which_seeds_share_their_examples() -> None:
+    drawn, same = ([digested(r, digest or str(r.seed)) for r in RUNS[:3]] for digest in ("", "abc"))
+    assert str(results.mean(drawn, "a", "clean")) == str(results.mean(RUNS, "a", "clean"))
+    assert "the same for all seeds" in (found := results.mean(same, "a", "clean")).told and found.low < 77
+    with pytest.raises(ValueError, match="expected the same: are these two folders"):
+        results.mean([*same[:2], drawn[2]], "a", "clean")
 
 
 def test_what_is_refused() -> None:

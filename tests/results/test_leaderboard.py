@@ -66,6 +66,18 @@ def test_runs_that_cannot_be_pooled_are_refused() -> None:
         leaderboard.rates([make("a", 0, clean=490), make("a", 1, total=100, clean=99)], "digits")
 
 
+def test_two_folders_of_one_name_are_not_one_table() -> None:
+    def row(recipe: str, seed: int, digest: str) -> Result:
+        return make(recipe, seed, clean=490, task="folder:imgs", where={"data_digest": {"train": "0", "test": digest}})
+
+    told = r"test examples of 'folder:imgs' differ between 'digits-standard', seed 0 \(aaa\) and '{}', seed 1 \(bbb\); expected the same"
+    for recipe in ("digits-standard", "digits-pag-nn"):
+        with pytest.raises(ValueError, match=told.format(recipe)):
+            leaderboard.rates([row("digits-standard", 0, "aaa"), row(recipe, 1, "bbb")], "folder:imgs")
+    for recipe in ("digits-standard+data.test_per_class=50", "mine"):  # each seed draws its own, or may do so
+        assert leaderboard.rates([row(recipe, 0, "aaa"), row(recipe, 1, "bbb")], "folder:imgs").rows
+
+
 def test_a_metric_that_some_seeds_lack_says_how_many_have_it() -> None:
     runs = [make("a", 0, clean=490), make("a", 1, clean=490, pgd_l2_1=50), make("a", 2, clean=490)]
     row = ("a", "98.0\n[96.4, 98.9]\n98.0 to 98.0", "10.0\n[7.7, 12.9]\n1 of 3 seeds", "3", "500")
