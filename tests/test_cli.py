@@ -222,6 +222,21 @@ def test_result_files_are_checked(tmp_path: Path) -> None:
         results.Result("r", "t", 0, {"clean": Score(1, 2)}, {})
 
 
+def test_files_beside_results_are_left_out_and_two_of_one_run_refused(tmp_path: Path) -> None:
+    origin = {"data": "", "hardware": "", "threads": 1, "train_seconds": 1.0, "evaluate_seconds": 1.0, "versions": {}, "commit": ""}
+    made = results.Result("r", "t", 0, {"clean": Score(1, 2)}, origin)
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+    results.save(tmp_path / "a" / "result.json", made)
+    (tmp_path / "notes.json").write_text("[]")
+    with pytest.warns(UserWarning, match="notes.json is left out: it names no recipe"):
+        assert results.load_all(tmp_path) == [made]
+    results.save(tmp_path / "b" / "result.json", made)
+    (tmp_path / "notes.json").unlink()
+    with pytest.raises(ValueError, match="a/result.json and .*b/result.json both hold recipe 'r' on 't', seed 0; expected one of them"):
+        results.load_all(tmp_path)
+
+
 def test_committed_results_fit_the_schema_and_have_recipes() -> None:
     planned = protocol.read("digits").measured | protocol.read("digits-sums").measured
     for result in results.load_all(BOOK / "results"):

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import json
 import statistics
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -115,14 +116,27 @@ def load(path: str | Path) -> Result:
 
 
 def load_all(folder: str | Path) -> list[Result]:
-    """Every ``*.json`` below ``folder``, by recipe and seed.
+    """Every result below ``folder``, by recipe and seed. Another ``*.json``, without a recipe, is left out with a warning.
 
     Raises:
         FileNotFoundError: no such folder.
+        ValueError: a result that :func:`load` refuses, or two files of one recipe, task and seed; names the files.
     """
     if not Path(folder).is_dir():
         raise FileNotFoundError(f"no folder {folder}")
-    return sorted((load(path) for path in Path(folder).rglob("*.json")), key=lambda r: (r.recipe, r.seed))
+    found: dict[tuple[str, str, int], tuple[Path, Result]] = {}
+    for path in sorted(Path(folder).rglob("*.json")):
+        try:
+            r = load(path)
+        except ValueError:
+            if b'"recipe"' in path.read_bytes():
+                raise
+            warnings.warn(f"{path} is left out: it names no recipe, so it is no result", stacklevel=2)
+            continue
+        other, _ = found.setdefault((r.recipe, r.task, r.seed), (path, r))
+        if other != path:
+            raise ValueError(f"{other} and {path} both hold recipe {r.recipe!r} on {r.task!r}, seed {r.seed}; expected one of them")
+    return sorted((r for _, r in found.values()), key=lambda r: (r.recipe, r.seed))
 
 
 def summary(counts: Sequence[int]) -> str:
