@@ -62,7 +62,7 @@ def _run(args: argparse.Namespace) -> int:
     known, began = state.load(args.out), STARTED
     task = photographs.load(args.data) if args.data else photographs.toy()
     card = type(task)(task.name, task.classes, task.bounds, task.train.to(device), task.test)
-    few, whole, left = photographs.few(task.test, scale.photographs), True, []
+    few, whole, left = photographs.few(task.test, scale.photographs, skip=scale.skip), True, []
     for stage in STAGES if args.what == "all" else (args.what,):
         clock = plan.Clock(60 * args.minutes, started=began)
         work = jobs.Work(args.out, task, card, few, torch.device(device), scale, clock, known, args.commit, args.dry_run)

@@ -55,4 +55,5 @@ def attack(job: Job, work: Work, deadline: float) -> str:
         spent = round(kept.provenance["evaluate_seconds"] + work.clock.now() - started, 2)
         origin = {**kept.provenance, "evaluate_seconds": spent}
         work.result(job.of, metrics={**kept.metrics, metric: Score(correct, total)}, provenance=origin)
+    work.state.held[f"{metric} {job.of}"] = correct / total
     return f"{metric} {Score(correct, total)}"

@@ -6,10 +6,12 @@ import time
 from typing import TYPE_CHECKING
 
 import torch
+from safetensors.torch import save
 from torch import Tensor
 
 from pagkit import diffusion, evaluation, results, targets
 from pagkit.data import Split
+from pagkit.data.files import write_atomically
 from pagkit.diffusion import DDPM
 from pagkit.experiment import RESULT, WEIGHTS
 from pagkit.recipe import Recipe
@@ -22,6 +24,7 @@ from .plan import Job
 if TYPE_CHECKING:
     from .jobs import Work
 
+SAMPLES = "samples.safetensors"  # the first ten of each class
 TABLE = "scores.pt"  # int8 directions of the training split, and those of the photographs
 
 
@@ -67,6 +70,8 @@ def train(job: Job, work: Work, deadline: float) -> str:
         return words
     labels = torch.arange(len(work.task.classes)).repeat(work.scale.photographs // 50 or 1)
     samples = model.sample(labels, steps=min(50, 10 * work.scale.steps), generator=torch.Generator().manual_seed(0))
+    few = torch.stack([(255 * samples[labels == label][:10]).round().byte().cpu() for label in labels.unique()])
+    write_atomically(folder / SAMPLES, save({"samples": few}))
     score = evaluation.accuracy(work.network("standard"), Split(samples, labels))
     results.save(folder / RESULT, Result(recipe.name, work.task.name, recipe.seed, {"samples": score}, origin))
     return f"{words}; the standard network reads {score} of its samples as what was asked"

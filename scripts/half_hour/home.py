@@ -1,7 +1,8 @@
 """What is brought home: at most 8 files of at most 16 MiB, 64 MiB together, with plain names; and how they are put together again.
 
-``results.zip`` holds the state, the log and a result file a network, ``picture.png`` the picture, and each ``NAME.1of2.safetensors`` a
-part of the weights of a network. Every stage brings the weights that no stage has brought before, as many as there is room for.
+``results.zip`` holds the state, the log, a result file a network, the panels of the picture and samples of the diffusion model,
+``picture.png`` the picture, and each ``NAME.1of2.safetensors`` a part of the weights of a network. Every stage brings the weights that
+no stage has brought before, as many as there is room for.
 """
 
 from __future__ import annotations
@@ -19,13 +20,15 @@ from pagkit import models
 from pagkit.data.files import write_atomically
 from pagkit.experiment import RESULT, WEIGHTS
 
-from . import picture, plan
+from . import diffusion, picture, plan
 from . import state as states
 from .state import State
 
 FILES, PART, ALL = 8, 15 * 2**20, 62 * 2**20  # how many, bytes of one, bytes together: a little less than the limits
 ZIP, LOG = "results.zip", "log.txt"
-MATTERS = ("slope", "adversarial", "standard", "pag-sbg", "pag-oi", "pag-nn", "slope-1", "pag-sbg-slope")  # whose weights go first
+MATTERS = (  # whose weights go first
+    "slope", "adversarial", "standard", "pag-sbg", "pag-oi", "pag-nn", "slope-1", "noise", "pag-cm", "pag-sbg-slope",
+)  # fmt: skip
 
 
 def pack(out: Path, back: Path, stage: str, state: State) -> list[str]:
@@ -60,7 +63,8 @@ def zipped(out: Path) -> bytes:
     """State, log and result files of ``out``."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
-        for path in [out / states.FILE, out / LOG, *sorted(out.glob(f"*/{RESULT}"))]:
+        more = (out / picture.PANELS, out / "ddpm" / diffusion.SAMPLES)
+        for path in [out / states.FILE, out / LOG, *more, *sorted(out.glob(f"*/{RESULT}"))]:
             if path.is_file():
                 archive.write(path, path.relative_to(out))
     return buffer.getvalue()

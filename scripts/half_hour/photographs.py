@@ -75,13 +75,13 @@ def toy(seed: int = 0) -> Task:
     return Task("folder:toy", tuple(map(str, range(4))), (0.0, 1.0), draw(30), draw(3))
 
 
-def few(split: Split, count: int, seed: int = 0) -> Split:
-    """``count`` rows, as many of each class as the ``test_per_class`` of :func:`pagkit.data.load` draws with this seed, the classes
-    taking turns: however many of the first there is time for, each class has its share."""
+def few(split: Split, count: int, seed: int = 0, skip: int = 0) -> Split:
+    """``count`` rows, as many of each class, those that ``test_per_class`` and ``test_skip_per_class`` of :func:`pagkit.data.load` draw
+    with this seed, the classes taking turns: however many of the first there is time for, each class has its share."""
     generator = torch.Generator().manual_seed(seed)
     labels = split.y.unique()
     rows = [(split.y == label).nonzero().flatten() for label in labels]
-    each = min(count // len(labels), *map(len, rows))
-    picked = torch.stack([r[torch.randperm(len(r), generator=generator)[:each]].sort().values for r in rows])
+    each = min(count // len(labels), *(len(r) - skip for r in rows))
+    picked = torch.stack([r[torch.randperm(len(r), generator=generator)[skip : skip + each]].sort().values for r in rows])
     picked = picked.T.flatten()
     return Split(split.x[picked], split.y[picked])

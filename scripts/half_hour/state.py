@@ -24,6 +24,7 @@ class State:
         done: job to what it says of itself; ``left_out``: job to the reason.
         home: network to the stage whose files hold its weights.
         slopes: network to the median length of the loss's gradient at the photographs.
+        held: attack and network to the share of photographs that withstood it.
     """
 
     machine: str = ""
@@ -36,6 +37,7 @@ class State:
     left_out: dict[str, str] = field(default_factory=dict)
     home: dict[str, str] = field(default_factory=dict)
     slopes: dict[str, float] = field(default_factory=dict)
+    held: dict[str, float] = field(default_factory=dict)
 
     def save(self, out: Path) -> None:
         write_atomically(out / FILE, (json.dumps(asdict(self), indent=1) + "\n").encode())

@@ -105,7 +105,8 @@ def test_no_stage_overruns_and_what_does_not_fit_is_said(step: float, factor: fl
     trained = [job.name for job in TRAININGS if job.name in known.done]
     if step == 0.01:
         assert known.epochs == 10 and len(trained) == len(TRAININGS)
-        assert {name.split()[0] for name in known.left_out} == {"autoattack-l2-0.5"} and "s are left for it" in str(known.left_out)
+        assert {name.split()[0] for name in known.left_out} == {"autoattack-l2-0.5", "apgd-linf-0.0314"}
+        assert "s are left for it" in str(known.left_out)
     if step == 0.05:
         assert 3 <= known.epochs < 10 and {"standard", "adversarial", "slope", "pag-oi", "pag-nn"} <= set(trained)
     if step == 2.0:
@@ -128,13 +129,13 @@ def test_what_is_done_is_not_done_again_and_a_failure_costs_no_other_job(tmp_pat
 
     work, packed = made(tmp_path, known, watch, scale=plan.Scale()), []
     assert not jobs.run("networks", work, {**doing, "train": fails}, lambda: packed.append(sorted(known.done)))
-    assert begun == ["times", "standard", "adversarial", "slope", "pag-oi"] and len(packed) == 5, "brought home after each"
+    assert begun == [job.name for job in plan.STAGES["networks"]] and len(packed) == len(begun), "brought home after each"
     assert known.left_out == {"slope": "failed: RuntimeError: out of memory"}
     assert state.load(tmp_path) == known
     watch.time, again = 0.0, state.load(tmp_path)
     work = made(tmp_path, again, watch, scale=plan.Scale())
     assert jobs.run("networks", work, {**doing, "train": fails}, lambda: None)
-    assert begun[5:] == ["slope"] and "slope" in again.done and not again.left_out
+    assert begun[len(packed) :] == ["slope"] and "slope" in again.done and not again.left_out
     assert "RuntimeError: out of memory" in (tmp_path / "log.txt").read_text()
 
 
@@ -203,9 +204,9 @@ def test_attacks_go_on_where_time_was_over(tmp_path: Path, monkeypatch) -> None:
 
 
 def test_a_way_that_does_not_agree_is_not_taken(tmp_path: Path, monkeypatch) -> None:
-    """Two batches are 1 apart; bf16 is off by 0.3 of that, channels last by 0.2, and it is not the fastest."""
-    far = {"bf16, channels last": 0.3, "float32, channels last": 0.2}
-    took = {times.STRICT: 3.0, "float32": 2.0, "float32, channels last": 1.0, "bf16, channels last": 0.5}
+    """Two batches are 1 apart; both kinds of bf16 are off by 0.3 of that, channels last by 0.2 and not the fastest."""
+    far = {"bf16, channels last": 0.3, "bf16 gradients, channels last": 0.3, "float32, channels last": 0.2}
+    took = {times.STRICT: 3.0, "float32": 2.0, "float32, channels last": 1.0, **dict.fromkeys(list(times.WAYS)[3:], 0.5)}
     monkeypatch.setattr(times, "gradient", lambda work, recipe, way, part: torch.tensor([1.0 * part, far.get(way, 0.0) * (1 - part)]))
     monkeypatch.setattr(times, "seconds", lambda work, recipe, way: took[way])
     work = made(tmp_path, State(), Watch())
@@ -213,6 +214,7 @@ def test_a_way_that_does_not_agree_is_not_taken(tmp_path: Path, monkeypatch) -> 
     assert set(work.state.ways.values()) == {"float32, channels last"}
     assert work.state.agree["standard"]["bf16, channels last"] == pytest.approx(0.3)
     assert "bf16, channels last" not in work.state.steps["standard"] and "bf16, channels last" not in work.state.agree["slope"]
+    assert ("bf16 gradients, channels last" in work.state.agree["slope"]) and len(work.state.agree["standard"]) == 4
 
 
 def packed_copy(task: Task, path: Path) -> None:
@@ -240,7 +242,8 @@ def test_the_packed_copy_is_the_folder_that_it_unpacks_to(tmp_path: Path) -> Non
     assert (one.name, one.classes) == (two.name, two.classes) == ("folder:few", tuple("0123"))
     for part in ("train", "test"):
         assert all(torch.equal(getattr(getattr(one, part), key), getattr(getattr(two, part), key)) for key in ("x", "y"))
-    few, known = photographs.few(one.test, 8), data.load(f"folder:{tmp_path / 'few'}", seed=0, test_per_class=2).test
+    drawn = {"test_per_class": 2, "test_skip_per_class": 1}
+    few, known = photographs.few(one.test, 8, skip=1), data.load(f"folder:{tmp_path / 'few'}", seed=0, **drawn).test
     assert few.y.tolist() == [*range(4)] * 2 and torch.equal(few.x.view(2, 4, 3, 8, 8).transpose(0, 1).flatten(0, 1), known.x)
     with pytest.raises(ValueError, match="no photographs in .*; expected a .npz of JPEG images, a folder with train/ and test/"):
         photographs.load(tmp_path)
@@ -306,7 +309,7 @@ def test_all_stages_are_rehearsed_at_toy_size(tmp_path: Path, capsys) -> None:
     out = tmp_path / "out"
     known = state.load(out)
     autoattack = not attacks.missing()
-    assert known.epochs == 2 and set(known.left_out) == (set() if autoattack else {f"autoattack-l2-0.5 {n}" for n in plan.ORDER[:3]})
+    assert known.epochs == 2 and set(known.left_out) == (set() if autoattack else {f"autoattack-l2-0.5 {n}" for n in plan.ORDER})
     assert set(known.steps) == set(plan.KINDS) and all(times.STRICT in found for found in known.agree.values())
     found = {path.parent.name: results.load(path) for path in out.glob("*/result.json")}
     assert set(found) == {*plan.ORDER, "ddpm"} and found["ddpm"].metrics["samples"].total == 4
