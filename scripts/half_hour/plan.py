@@ -51,8 +51,8 @@ class Scale:
     Attributes:
         most, least: epochs of a classifier; a plan with fewer than ``least`` leaves trainings out.
         batch: rows of a step.
-        photographs: so many of the test photographs are attacked, ``chunk`` at a time, and ``shown`` are in the picture; none of the
-            first ``skip`` of each class, at which the book's smaller runs looked.
+        photographs: so many of the test photographs are attacked, ``chunk`` at a time, and ``shown`` are in the picture; after
+            ``skip`` of each class, so that they are those of the recipes ``cifar10-evening-*``.
         timed: steps that a step time is measured on.
         rows: whose scores are asked for at a time.
         changes: keys of every classifier's recipe; ``ddpm``: of the diffusion model's.
