@@ -1,7 +1,7 @@
 """Half an hour on one GPU: ResNet-18 on all of CIFAR-10, method by method, in three stages of nine minutes at most.
 
-    python scripts/gpu_half_hour.py networks  --data PATH --out DIR    step times; standard, adversarial, slope, one image
-    python scripts/gpu_half_hour.py diffusion --data PATH --out DIR    a diffusion model, nearest neighbour, a second slope weight
+    python scripts/gpu_half_hour.py networks  --data PATH --out DIR    step times; standard, adversarial, slope, one image, noise
+    python scripts/gpu_half_hour.py diffusion --data PATH --out DIR    a diffusion model, nearest neighbour, class mean
     python scripts/gpu_half_hour.py attacks   --data PATH --out DIR    score-based, PAG + slope; cosines, a picture, verdicts
     python scripts/gpu_half_hour.py all       --data PATH --out DIR    the three, one after the other
     python scripts/gpu_half_hour.py join BACK ... --out DIR            put together what stages brought home

@@ -9,8 +9,10 @@ Terms are taken at x_i itself.
 - ``objectives``: cross-entropy plus terms; the PAG objective
 - ``terms``: alignment, slope
 - ``gradients``: input gradients, in two forms
+- ``convolutions``: convolutions whose input gradients are quick to differentiate
 """
 
+from .convolutions import QuickDoubleBackward
 from .gradients import GRADIENTS, cosine, functional_gradients, input_gradients
 from .objectives import Objective, PAGLoss, objective, pag_loss
 from .terms import SLOPES, Alignment, Slope, Term
@@ -21,6 +23,7 @@ __all__ = [
     "Alignment",
     "Objective",
     "PAGLoss",
+    "QuickDoubleBackward",
     "Slope",
     "Term",
     "cosine",

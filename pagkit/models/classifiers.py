@@ -105,13 +105,13 @@ def resnet_small(
 ) -> nn.Module:
     """A ResNet for a laptop: a 3 x 3 convolution, one residual block a width, each of which halves the image, and a read-out.
 
-    ``norm`` is ``"none"``, enough for so few layers, or ``"group"``. The read-out sees where things are.
+    ``norm`` is ``"none"``, enough for so few layers, ``"batch"`` or ``"group"``. The read-out sees where things are.
     """
     act = _activation(activation)
     if not widths or min(widths) < 1 or any(width % GROUPS for width in widths):
         raise ValueError(f"widths are {list(widths)}; expected positive multiples of {GROUPS}, the number of groups that are normalised")
     channels, *sides = _image_shape(task, "resnet-small", at_least=4)
-    make = _norm(norm, none=lambda c: nn.Identity(), group=lambda c: nn.GroupNorm(GROUPS, c))
+    make = _norm(norm, none=lambda c: nn.Identity(), batch=nn.BatchNorm2d, group=lambda c: nn.GroupNorm(GROUPS, c))
     blocks = [ResidualBlock(a, b, 2, act, make) for a, b in zip([widths[0], *widths], widths, strict=False)]
     pixels = math.prod(-(-side // 2 ** len(widths)) for side in sides)
     return nn.Sequential(

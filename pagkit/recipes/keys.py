@@ -149,7 +149,7 @@ MODELS = {
     "resnet-small": {
         "widths": Key("list[int]", "channels of each block", (32, 64, 128), at_least=1),
         "activation": ACTIVATION,
-        "norm": Key("str", "none or group", "none", choices=("none", "group")),
+        "norm": Key("str", "none, batch or group", "none", choices=("none", "batch", "group")),
         "normalize": NORMALIZE,
     },
     "resnet18": {

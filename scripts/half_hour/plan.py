@@ -51,8 +51,8 @@ class Scale:
     Attributes:
         most, least: epochs of a classifier; a plan with fewer than ``least`` leaves trainings out.
         batch: rows of a step.
-        photographs: so many of the test photographs are attacked, ``chunk`` at a time, and ``shown`` are in the picture; none of the
-            first ``skip`` of each class, at which the book's smaller runs looked.
+        photographs: so many of the test photographs are attacked, ``chunk`` at a time, and ``shown`` are in the picture; after
+            ``skip`` of each class, so that they are those of the recipes ``cifar10-evening-*``.
         timed: steps that a step time is measured on.
         rows: whose scores are asked for at a time.
         changes: keys of every classifier's recipe; ``ddpm``: of the diffusion model's.
@@ -78,15 +78,16 @@ TOY = Scale(
     ddpm={"model_options": {"widths": [8, 8], "ema": 0.9}, "epochs": 1, "batch_size": 20},
 )  # fmt: skip
 
-SLOPE, NEAREST = f"cifar10-rn18-slope+{HOW}", f"cifar10-rn18-pag-nn+{HOW}"
-SCORES = f"cifar10-rn18-pag-sbg+{HOW}+target_options.draws=1"
+ALIGNED = f"{HOW}+classes_per_image=1"  # on an H200 a step of two classes took 13 plain ones, and one of one class 6
+SLOPE, NEAREST = f"cifar10-rn18-slope+{HOW}", f"cifar10-rn18-pag-nn+{ALIGNED}"
+SCORES = f"cifar10-rn18-pag-sbg+{ALIGNED}+target_options.draws=1"
 DDPM = "cifar10-ddpm+batch_size=256+lr=0.0004+precision=bf16+channels_last=true+model_options.ema=0.999"
 KINDS = {  # of a step, each with a recipe that takes it
     "standard": f"cifar10-rn18-standard+{HOW}",
     "adversarial": f"cifar10-rn18-adversarial+{HOW}+steps=3",
     "slope": SLOPE,
-    "pag": f"cifar10-rn18-pag-oi+{HOW}",
-    "pag-slope": f"cifar10-rn18-pag-oi+{HOW}+method=pag-slope+slope=0.3",
+    "pag": f"cifar10-rn18-pag-oi+{ALIGNED}",
+    "pag-slope": f"cifar10-rn18-pag-oi+{ALIGNED}+method=pag-slope+slope=0.3",
 }
 LIKE = {"noise": "standard"}  # methods whose step costs what another's does
 SHOWN = ("standard", "pag-oi", "pag-nn", "pag-sbg", "slope", "adversarial")  # in the picture
@@ -114,7 +115,7 @@ STAGES: dict[str, tuple[Job, ...]] = {
     "diffusion": (
         Job("ddpm", "ddpm", DDPM),
         Job("pag-nn", "train", NEAREST),
-        Job("pag-cm", "train", f"cifar10-rn18-pag-cm+{HOW}", optional=True),
+        Job("pag-cm", "train", f"cifar10-rn18-pag-cm+{ALIGNED}", optional=True),
     ),
     "attacks": (
         Job("scores", "scores", needs=("ddpm",)),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +27,10 @@ WAYS: dict[str, dict[str, Any]] = {  # of a step; all but the strict one let con
     "float32, channels last": {"channels_last": True},
     "bf16, channels last": {"channels_last": True, "precision": "bf16"},
     "bf16 gradients, channels last": {"channels_last": True, "precision": "bf16-gradients"},
+    "float32, quick double backward": {},
+    "bf16 gradients, quick double backward": {"channels_last": True, "precision": "bf16-gradients"},
 }
+TWICE = ("bf16 gradients", "float32, quick")  # how ways begin that differ where a gradient is differentiated
 PLAIN = ("standard", "adversarial")  # kinds of a step without a gradient of a gradient
 LIMIT = 90.0  # seconds after which no way beyond the first is tried
 ENOUGH = 0.25  # of the distance between the gradients of two batches: it adds a sixteenth to the variance of a step, at most
@@ -35,12 +38,13 @@ ENOUGH = 0.25  # of the distance between the gradients of two batches: it adds a
 
 @contextmanager
 def arithmetic(way: str, *, tuned: bool = False) -> Iterator[None]:
-    """TF32 or not, and with ``tuned`` the fastest convolutions, which are looked for once a shape."""
+    """TF32 or not, the double backward of the way, and with ``tuned`` the fastest convolutions, which are looked for once a shape."""
     backend = torch.backends.cudnn
     before = backend.allow_tf32, backend.benchmark
     backend.allow_tf32, backend.benchmark = way != STRICT, tuned
     try:
-        yield
+        with losses.QuickDoubleBackward() if "quick" in way else nullcontext():
+            yield
     finally:
         backend.allow_tf32, backend.benchmark = before
 
@@ -56,8 +60,8 @@ def measure(work: Work) -> None:
         apart = (other - reference).norm().item()
         state.steps[kind], state.agree[kind] = {}, {}
         for way in WAYS:
-            if way.startswith("bf16 gradients" if kind in PLAIN else "bf16,"):
-                continue  # the first asks for input gradients, and the other leaves them, nearly all there is, in float32
+            if way.startswith(TWICE if kind in PLAIN else "bf16,"):
+                continue  # there is no such gradient, or it is nearly all there is and would stay in float32
             if state.steps[kind] and work.clock.now() > until:
                 continue
             try:

@@ -4,9 +4,10 @@ Each way is first held against the step as it is, to the tolerance that stands b
 one thread, in seconds of processor time, which other programs disturb less than the clock. The numbers are in
 ``book/benchmarks-tried.json``, and chapter 12 shows them. What came of it:
 
-- bfloat16 was adopted, as a recipe's ``precision: bf16-gradients``. The rest were not.
+- bfloat16 was adopted, as a recipe's ``precision: bf16-gradients``, and the double backward as
+  ``pagkit.losses.QuickDoubleBackward``, which no recipe uses. The rest were not.
 - A double backward of our own is exact and saves 12 to 24 %. In autograd the derivative of a derivative takes the gradient in the weights
-  as a convolution with a kernel the size of the image; ``_ThroughInput`` takes it as an ordinary backward pass does. On top of bfloat16
+  as a convolution with a kernel the size of the image; ours takes it as an ordinary backward pass does. On top of bfloat16
   it saves next to nothing.
 - Ten log-odds have gradients in a space of nine dimensions, so nine vector-Jacobian products do for ten classes. That is the one way found
   to fewer operations. It saves about a tenth, with ten classes only; with a double backward of our own the two save a quarter.
@@ -28,13 +29,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.autograd import Function
 from torch.nn import functional as F
-from torch.overrides import TorchFunctionMode
 
 from pagkit import models
 from pagkit.data.files import write_atomically
-from pagkit.losses import cosine, pag_loss
+from pagkit.losses import QuickDoubleBackward, cosine, pag_loss
 
 from ..helpers import BOOK, make_task
 from .compare import Benchmark, Side, check, machine
@@ -80,62 +79,12 @@ def _total(logits: Tensor, y: Tensor, found: Tensor, directions: Tensor) -> Tens
     return F.cross_entropy(logits, y) + WEIGHT * logits.shape[1] * (1 - cosine(found, directions).mean())
 
 
-class OwnDoubleBackward(TorchFunctionMode):
-    """Convolutions of which an input gradient can be differentiated at the price of an ordinary backward pass."""
-
-    def __torch_function__(self, func, types, args=(), kwargs=None):  # noqa: ANN001, ANN201
-        return _convolution(*args, **(kwargs or {})) if func is F.conv2d else func(*args, **(kwargs or {}))
-
-
 def own(loss: Loss) -> Loss:
     def through(*case: Any) -> Tensor:
-        with OwnDoubleBackward():
+        with QuickDoubleBackward():
             return loss(*case)
 
     return through
-
-
-def _convolution(x, w, bias=None, stride=1, padding=0, dilation=1, groups=1) -> Tensor:  # noqa: ANN001
-    """The value and the gradients in the weights come from the first summand, the gradient in x from the second, which is zero."""
-    if torch.is_autocast_enabled("cpu"):
-        x, w = x.to(torch.bfloat16), w.to(torch.bfloat16)
-        bias = None if bias is None else bias.to(torch.bfloat16)
-    value = F.conv2d(x.detach(), w, bias, stride, padding, dilation, groups)
-    pairs = [[n, n] if isinstance(n, int) else list(n) for n in (stride, padding, dilation)]
-    return value + _ThroughInput.apply(x, w, value.shape, (*pairs, groups))
-
-
-class _ThroughInput(Function):
-    @staticmethod
-    def forward(ctx, x, w, shape, how):  # noqa: ANN001, ANN205
-        ctx.shape, ctx.how = x.shape, how
-        ctx.save_for_backward(w)
-        return x.new_zeros(1).expand(shape)
-
-    @staticmethod
-    def backward(ctx, grad):  # noqa: ANN001, ANN205
-        return _InputGradient.apply(grad, *ctx.saved_tensors, ctx.shape, ctx.how), None, None, None
-
-
-class _InputGradient(Function):
-    """Linear in ``grad`` and in w, so its derivatives are a convolution and the gradient of one in its weights."""
-
-    @staticmethod
-    def forward(ctx, grad, w, shape, how):  # noqa: ANN001, ANN205
-        ctx.how = how
-        ctx.save_for_backward(grad, w)
-        return _backward(grad, grad.new_empty(1).expand(shape), w, how, 0)
-
-    @staticmethod
-    def backward(ctx, along):  # noqa: ANN001, ANN205
-        grad, w = ctx.saved_tensors
-        return F.conv2d(along, w, None, *ctx.how), _backward(grad, along, w, ctx.how, 1), None, None
-
-
-def _backward(grad: Tensor, x: Tensor, w: Tensor, how: tuple, which: int) -> Tensor:
-    stride, padding, dilation, groups = how
-    wanted = [which == i for i in range(3)]
-    return torch.ops.aten.convolution_backward(grad, x, w, None, stride, padding, dilation, False, [0, 0], groups, wanted)[which]
 
 
 WAYS: dict[str, tuple[Loss, bool, float, tuple[int, ...]]] = {  # the loss, channels last, how far it may be apart, numbers of classes
