@@ -43,20 +43,22 @@ def _shown(cell: Any) -> str:
 
 @dataclass(frozen=True)
 class Board:
-    """Cells of text under a header; a cell may have several lines, and two blanks before a row's name set it under the one above.
+    """Cells under a header, as in a :class:`Table`; text may have several lines.
+
+    Two blanks before a row's name set it under the one above.
 
     Attributes:
-        caption, header, rows: the text; each row begins with its name.
+        caption, header, rows: what is shown; each row begins with its name, a text.
         align: ``"right"`` or ``"left"``, all columns but the first.
     """
 
     caption: str
     header: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
+    rows: tuple[tuple[Any, ...], ...]
     align: str = "right"
 
     def __str__(self) -> str:
-        lines = [[cell.split("\n") for cell in row] for row in (self.header, *self.rows)]
+        lines = [[str(cell).split("\n") for cell in row] for row in (self.header, *self.rows)]
         widths = [max(len(text) for row in lines for text in row[i]) for i in range(len(self.header))]
         texts = [self.caption]
         for row in lines:
@@ -69,7 +71,9 @@ class Board:
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
-        def show(cell: str) -> str:
+        def show(cell: Any) -> str:
+            if not isinstance(cell, str):
+                return _shown(cell)
             first, *more = html.escape(cell.strip()).split("\n")
             return first + "".join(f"<br><small>{line}</small>" for line in more)
 

@@ -173,6 +173,20 @@ def nearest_point(answer: object) -> Checked:
     return RIGHT
 
 
+def smallest_radius(answer: object) -> Checked:
+    closest = function(answer, "closest(model, x, y) -> radii (N,)")
+    net, x, y, radius = linear_digits(40)
+    found = closest(net, x, y)
+    if words := misshapen(found, (40,), "one radius an image"):
+        return wrong(words)
+    found, slack = found.detach(), 0.002  # of a bisection that begins at a radius of 2
+    if short := int((found < 0.99 * radius - slack).sum()):
+        return wrong(f"on a linear model, whose radii are known, {short} of 40 are too small: no point as near as that is misread")
+    if long := int((found > 1.02 * radius + slack).sum()):
+        return wrong(f"on a linear model, whose radii are known, {long} of 40 are too large. Was every class aimed at?")
+    return RIGHT
+
+
 def price(answer: object) -> Checked:
     if not isinstance(answer, list | tuple) or len(answer) != 2:
         raise TypeError(f"expected two pairs (clean, robust) in per cent, of the models trained at 0 and at 0.6; found {answer!r}")
@@ -198,5 +212,6 @@ CHECKS: dict[str, Callable[[object], Checked]] = {
     "2.3": worst_in_box,
     "3.1": third_norm,
     "3.2": nearest_point,
+    "3.3": smallest_radius,
     "4.1": price,
 }

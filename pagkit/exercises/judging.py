@@ -82,6 +82,20 @@ def ten_nearest(answer: object) -> Checked:
     return RIGHT
 
 
+def certificate(answer: object) -> Checked:
+    certified = function(answer, "certified(votes, draws, sigma) -> radius")
+    for votes, draws, sigma in ((870, 1000, 0.5), (1000, 1000, 0.3), (505, 1000, 0.3), (0, 1000, 0.3)):
+        (r,) = numbers([certified(votes, draws, sigma)], "radius")
+        low = stats.beta.ppf(0.001, votes, draws - votes + 1) if votes else 0.0
+        exact = sigma * stats.norm.ppf(low) if low > 0.5 else 0.0
+        case = f"for {votes} of {draws} votes and noise of {sigma} yours is {r:.3f}"
+        if exact == 0 and r != 0:
+            return wrong(f"{case}. Is it certain that this class wins?")
+        if not abs(r - exact) <= 0.02 * exact:  # nan included
+            return wrong(f"{case}: {'less' if r < exact else 'more'} than so many votes prove")
+    return RIGHT
+
+
 def who_shares_most(answer: object) -> Checked:
     if not isinstance(answer, tuple) or len(answer) != 2:
         raise TypeError(f"the answer is {described(answer)}; expected two pairs of digits, sharing most and sharing least")
@@ -159,6 +173,7 @@ CHECKS: dict[str, Callable[[object], Checked]] = {
     "9.2": radius_linf,
     "10.1": how_many_seeds,
     "10.2": ten_nearest,
+    "10.3": certificate,
     "11.1": who_shares_most,
     "12.2": through_the_crop,
     "12.3": the_cheaper_one,

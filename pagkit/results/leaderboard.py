@@ -10,6 +10,7 @@ from typing import Any
 from ..evaluation import Board, parse_metric, wilson
 from ..recipe import SETTING
 from .examples import comparable, shared
+from .origin import Figure
 from .published import Published
 from .schema import Result, summary
 
@@ -106,7 +107,10 @@ def comparison(results: Sequence[Result], published: Published) -> Board:
 
 
 def origins(results: Sequence[Result]) -> Board:
-    """Where the numbers come from: a row a recipe and task; what differs between its seeds is listed, times are medians in seconds."""
+    """Where the numbers come from: a row a recipe and task; what differs between its seeds is listed, times are medians in seconds.
+
+    The seeds show links to the files of their runs.
+    """
 
     def versions(r: Result) -> str:
         return ", ".join(f"{name} {version}" for name, version in r.provenance["versions"].items())
@@ -117,7 +121,8 @@ def origins(results: Sequence[Result]) -> Board:
         seconds = [statistics.median(r.provenance[f"{part}_seconds"] for r in runs) for part in ("train", "evaluate")]
         told = [[str(r.provenance[key]) for r in runs] for key in ("data", "commit", "hardware", "threads")]
         data, commit, *rest = ("; ".join(dict.fromkeys(texts)) for texts in (*told, [versions(r) for r in runs]))
-        rows.append((recipe, _spans([r.seed for r in runs]), data, *(f"{s:.1f}" for s in seconds), commit, *rest))
+        seeds = Figure(_spans([r.seed for r in runs]), f"{recipe}:", tuple(f"{recipe}/seed-{r.seed}.json" for r in runs))
+        rows.append((recipe, seeds, data, *(f"{s:.1f}" for s in seconds), commit, *rest))
     header = ("recipe", "seeds", "data", "train (s)", "evaluate (s)", "commit", "hardware", "threads", "versions")
     return Board("Provenance", header, tuple(rows), align="left")
 

@@ -71,6 +71,24 @@ def bent(points, times=16, power=3):
     return points @ (M / M.norm()) + 200 * torch.sin(times * math.pi * points).pow(power).sum(1)
 
 
+def closest(model, x, y, aims=range(1, 10), far=2.0):
+    pgd = run_cells("03-pgd.ipynb", "pgd-parts", "pgd-loop")["pgd"]
+    radius = torch.full((len(x), 1, 1, 1), far)
+    for aim in (None, *aims):
+        low = torch.zeros_like(radius)
+        for _ in range(9):
+            eps = (low + radius) / 2
+            moved = pgd(model, x, y, "l2", eps, 20, eps / 8, None if aim is None else (y + aim) % 10)
+            won = (model(moved).argmax(1) != y).view(radius.shape)
+            low, radius = torch.where(won, low, eps), torch.where(won, eps, radius)
+    return radius.flatten()
+
+
+def certified(votes, draws, sigma, level=0.001, majority=0.5):
+    low = stats.beta.ppf(level, votes, draws - votes + 1) if level and votes else votes / draws
+    return sigma * stats.norm.ppf(low) if low > majority else 0.0
+
+
 def pupil(x, y, means, factor=2.0):
     square = (x[:, None] - means).square().sum(-1)
     gap = square - square.gather(1, y[:, None])
@@ -137,6 +155,7 @@ RIGHT = [
     ("2.3", in_box),
     ("3.1", one_entry),
     ("3.2", nearest_point),
+    ("3.3", closest),
     ("4.1", PRICE),
     ("4.1", torch.tensor(PRICE).unbind(0)),
     ("5.2", (bent, M)),
@@ -150,6 +169,7 @@ RIGHT = [
     ("9.2", linf),
     ("10.1", lambda k, s: stats.t.ppf(0.975, k - 1) * s / math.sqrt(k)),
     ("10.2", targets.GradientTarget("ten nearest", ten_nearest)),
+    ("10.3", certified),
     ("12.2", {"flips": 0.0, "crops": torch.tensor(0.03)}),
     ("11.1", ((8, 1), (3, 4))),
     ("12.3", (4, 12)),
@@ -183,6 +203,8 @@ WRONG = [
     ("3.1", lambda g: one_entry(g, sign=False), "another v reaches more"),
     ("3.2", lambda far, x, eps: attacks.Threat("l2", eps).project(far, x), "is nearer"),
     ("3.2", lambda far, x, eps: far, "leave the box"),
+    ("3.3", lambda *a: closest(*a, aims=()), "Was every class aimed at?"),
+    ("3.3", lambda *a: 0.9 * closest(*a, aims=()), "no point as near as that is misread"),
     ("4.1", [(0.99, 0.0), (0.9, 0.9)], "in per cent"),
     ("4.1", [(90.0, 90.0), PRICE[1]], "less than a hundred weak hints"),
     ("4.1", [(99.9, 99.9), PRICE[1]], "Is it measured at 0.6"),
@@ -211,6 +233,9 @@ WRONG = [
     ("9.2", lambda net, x: 0.5 * exact.radius(net, x), "meets one class only"),
     ("10.1", lambda k, s: 1.96 * s / math.sqrt(k), "the interval is wider"),
     ("10.2", lambda *a: ten_nearest(*a, apart=-1.0), "Is a digit its own neighbour?"),
+    ("10.3", lambda *a: certified(*a, level=None), "for 870 of 1000 votes and noise of 0.5 yours is 0.563: more than"),
+    ("10.3", lambda *a: certified(*a, level=1e-6), "less than so many votes prove"),
+    ("10.3", lambda *a: certified(*a, majority=-1), "Is it certain that this class wins?"),
     ("12.2", {"flips": 0.2, "crops": 0.2}, "share one draw"),
     ("12.2", {"flips": 0.0, "crops": 0.0}, "Which pixels are lost"),
     ("11.1", ((3, 5), (3, 4)), "there are digits that share more"),

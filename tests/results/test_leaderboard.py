@@ -151,7 +151,7 @@ def test_origins_lists_what_differs_between_seeds_once() -> None:
     runs = [make("a", seed, clean=1, where={"commit": commit, "train_seconds": 8.0 + seed}) for seed, commit in enumerate("xxy")]
     (row,) = leaderboard.origins(runs).rows
     found = dict(zip(leaderboard.origins(runs).header, row, strict=True))
-    assert found["seeds"] == "0-2" and found["commit"] == "x; y" and found["threads"] == "1"
+    assert str(found["seeds"]) == "0-2" and found["commit"] == "x; y" and found["threads"] == "1"
     assert found["versions"] == "python 3.11.7, torch 2.15.0"
     assert found["train (s)"] == "9.0" and found["evaluate (s)"] == "2.0"
     assert leaderboard.origins([]).rows == ()
@@ -159,7 +159,9 @@ def test_origins_lists_what_differs_between_seeds_once() -> None:
 
 def test_origins_shortens_runs_of_seeds() -> None:
     table = leaderboard.origins([make("a", seed, clean=1) for seed in (0, 1, 2, 7, 20, 21)])
-    assert table.rows[0][1] == "0-2, 7, 20-21"
+    assert str(table.rows[0][1]) == "0-2, 7, 20-21" and "a       0-2, 7, 20-21  " in str(table)
+    assert '<td><span class="origin" tabindex="0">0-2, 7, 20-21<span' in table._repr_html_()
+    assert table._repr_html_().count('<a href="results/a/seed-') == 6
 
 
 def test_table_as_text_and_as_html() -> None:
