@@ -59,4 +59,5 @@ def code() -> str:
             worker.append(f"const {taken} = (${{in_{name}}})();")
         if name == WORKER[-1]:
             parts.append(f"const WORKER = `{{ {' '.join(worker)} serve(globalThis); }}`;\n")
+    names.remove("render")  # by name anywidget takes it too, and warns that it will not for long
     return "".join(parts) + f"export {{ {', '.join(names)} }};\nexport default {{ render }};\n"

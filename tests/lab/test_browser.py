@@ -110,6 +110,18 @@ def test_jupyterlab_does_not_take_the_keys_of_a_lab(visit):
         assert control.get_attribute("data-lm-suppress-shortcuts") == "true"
 
 
+def test_jupyterlabs_style_of_lists_is_not_a_labs(visit):
+    """There a term floats, and is a fifth of its list wide."""
+    look = """() => {
+      document.head.append(Object.assign(document.createElement("style"), { textContent: ".out dt { float: left; width: 20%; }" }));
+      document.body.classList.add("out");
+      const { float, width } = getComputedStyle(document.querySelector("#lab-plane-p .lab-lengths dt"));
+      document.body.classList.remove("out");
+      return [float, parseFloat(width) > 60];
+    }"""
+    assert visit.page.evaluate(look) == ["none", True]
+
+
 def test_the_path_is_played_step_by_step(visit):
     page = visit.page
     visit.lab("lab-plane-p", "lab.set({steps: 5, stepSize: 2, eps: 15, loss: 'log-odds', norm: 'l2'})")

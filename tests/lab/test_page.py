@@ -101,5 +101,6 @@ def test_the_widget_carries_the_same_lab(mlp, toy):
     made = lab.plane({"one": mlp}, toy.test)
     widget = made.widget()
     assert widget.kind == "plane" and json.dumps(widget.spec) == json.dumps(made.spec)
+    assert widget._esm.endswith("export default { render };\n") and not re.search(r"export \{[^}]*\brender\b", widget._esm)
     widget.point, widget.eps, widget.radius = [1.0, 2.0], 3.0, None
     assert {"point", "eps", "radius", "result"} <= set(widget.keys)
