@@ -51,5 +51,6 @@ def test_under_autocast_it_computes_in_its_precision() -> None:
     convolution, x = nn.Conv2d(2, 3, 3), torch.rand(1, 2, 5, 5, generator=torch.Generator().manual_seed(0))
     with torch.autocast("cpu", dtype=torch.bfloat16), losses.QuickDoubleBackward():
         found = convolution(x)
+    assert found.grad_fn.name() == "AddBackward0", "the value, and what its input gradient is taken through"
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert found.dtype == torch.bfloat16 and torch.equal(found, convolution(x))

@@ -26,9 +26,6 @@ from .state import State
 
 FILES, PART, ALL = 8, 15 * 2**20, 62 * 2**20  # how many, bytes of one, bytes together: a little less than the limits
 ZIP, LOG = "results.zip", "log.txt"
-MATTERS = (  # whose weights go first
-    "slope", "adversarial", "standard", "pag-sbg", "pag-oi", "pag-nn", "slope-1", "noise", "pag-cm", "pag-sbg-slope",
-)  # fmt: skip
 
 
 def pack(out: Path, back: Path, stage: str, state: State) -> list[str]:
@@ -38,7 +35,7 @@ def pack(out: Path, back: Path, stage: str, state: State) -> list[str]:
     if (out / picture.FILE).is_file():
         kept[picture.FILE] = (out / picture.FILE).read_bytes()
     left, fresh = [], {}
-    for name in MATTERS:
+    for name in plan.ORDER:
         if name not in state.done or state.home.get(name, stage) != stage:
             continue
         parts = {path.name: path.read_bytes() for path in back.glob(f"{name}.?of?.safetensors") if name in state.home}

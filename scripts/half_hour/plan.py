@@ -78,7 +78,7 @@ TOY = Scale(
     ddpm={"model_options": {"widths": [8, 8], "ema": 0.9}, "epochs": 1, "batch_size": 20},
 )  # fmt: skip
 
-ALIGNED = f"{HOW}+classes_per_image=1"  # on an H200 a step of two classes took 13 plain ones, and one of one class 6
+ALIGNED = f"{HOW}+classes_per_image=1"  # on an H200 a step of two classes took 14 plain ones, and one of one class half of that
 SLOPE, NEAREST = f"cifar10-rn18-slope+{HOW}", f"cifar10-rn18-pag-nn+{ALIGNED}"
 SCORES = f"cifar10-rn18-pag-sbg+{ALIGNED}+target_options.draws=1"
 DDPM = "cifar10-ddpm+batch_size=256+lr=0.0004+precision=bf16+channels_last=true+model_options.ema=0.999"

@@ -252,15 +252,15 @@ def test_the_packed_copy_is_the_folder_that_it_unpacks_to(tmp_path: Path) -> Non
 def test_what_is_brought_home_keeps_to_the_limits_and_is_put_together_again(tmp_path: Path) -> None:
     """Networks of the size of a ResNet-18 in float16, two a stage."""
     out, known = tmp_path / "out", State()
-    for i, name in enumerate(home.MATTERS[:3]):
+    for i, name in enumerate(plan.ORDER[:3]):
         weights = {f"layer{j}": torch.full((11, 2**18), i + j, dtype=torch.float16) for j in range(4)}  # 22 MiB
         models.save_weights(out / name / "model.safetensors", weights, {"build": "{}"})
         known.done[name] = ""
     known.save(out)
-    assert home.pack(out, tmp_path / "one", "networks", known) == ["standard"] and set(known.home) == {"slope", "adversarial"}
-    assert home.pack(out, tmp_path / "one", "networks", known) == ["standard"]
+    assert home.pack(out, tmp_path / "one", "networks", known) == ["pag-sbg"] and set(known.home) == {"slope", "adversarial"}
+    assert home.pack(out, tmp_path / "one", "networks", known) == ["pag-sbg"]
     known.save(out)
-    assert home.pack(out, tmp_path / "two", "diffusion", known) == [] and known.home["standard"] == "diffusion"
+    assert home.pack(out, tmp_path / "two", "diffusion", known) == [] and known.home["pag-sbg"] == "diffusion"
     for folder in (tmp_path / "one", tmp_path / "two"):
         files = list(folder.iterdir())
         assert len(files) <= 8 and all(re.fullmatch(r"[\w.-]+", file.name) and file.stat().st_size <= 2**24 for file in files)
@@ -329,6 +329,7 @@ def test_all_stages_are_rehearsed_at_toy_size(tmp_path: Path, capsys) -> None:
     with zipfile.ZipFile(out / "back" / "results.zip") as archive:
         inside = set(archive.namelist())
         assert {"half-hour.json", "log.txt", "ddpm/result.json", "slope/result.json"} <= inside
+        assert {"panels.safetensors", "ddpm/samples.safetensors"} <= inside
         assert json.loads(archive.read("half-hour.json"))["done"].keys() == known.done.keys()
     assert (out / "back" / "picture.png").read_bytes()[:4] == b"\x89PNG" and len(list((out / "back").iterdir())) <= 8
 
