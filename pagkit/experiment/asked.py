@@ -50,7 +50,7 @@ def check(recipe: Recipe) -> None:
     for _, name, seed in helpers(recipe):
         helper(name, seed)
     sources = [*recipe.alignment.values(), recipe.target_options]
-    for source in [options["ddpm"] for options in sources if "ddpm" in options]:
+    for source in [options["ddpm"] for options in sources if options.get("ddpm") is not None]:
         if str(source).endswith(".safetensors") and not Path(source).is_file():
             raise FileNotFoundError(f"no file {source}; expected one that DDPM.save wrote")
         if not _is_stored(source) and (method := Recipe.load(source).method) != "ddpm":

@@ -15,6 +15,7 @@ from ..data import Split, Task
 from ..diffusion import DDPM
 from ..evaluation.metrics import measure
 from ..recipe import Recipe
+from ..targets.named import scores_of
 from ..training.fit import check
 from .asked import build, helper, helpers, lowered, named
 
@@ -85,9 +86,12 @@ def _few(task: Task) -> Split:
 
 
 def _target(name: str, options: dict[str, Any], task: Task) -> None:
-    if name == "score_based":
-        _score(_diffusion(options["ddpm"], task), task, options)
+    if name == "control":
+        scores_of(options, options.get("ddpm"))
+    if options.get("ddpm") is not None:
+        _score(_diffusion(options["ddpm"], task), task, {key: value for key, value in options.items() if key != "change"})
         diffusion.check_cache(options["ddpm"], task)
+    if name == "score_based":
         return
     if name == "control":
         targets.control(task, targets.GradientTarget("none", lambda index, x, classes: x[:, None]), change=options["change"])

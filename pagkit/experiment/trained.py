@@ -36,9 +36,9 @@ def target(name: str, task: Task, *, device: torch.device | str = "cpu", progres
     Args:
         name, task, progress: as there.
         device: where such a model does its work.
-        options: as there; the ``ddpm`` of ``"score_based"`` may be whatever :func:`pagkit.diffusion.find` takes. Directions are then
-            kept where its model is kept, unless ``folder`` says otherwise (None: in memory only). The ``teacher`` of ``"teacher"`` may be
-            the name of a recipe; its classifier is then trained, with ``seed``.
+        options: as there; the ``ddpm`` of ``"score_based"`` or ``"control"`` may be whatever :func:`pagkit.diffusion.find` takes.
+            Directions are then kept where its model is kept, unless ``folder`` says otherwise (None: in memory only). The ``teacher`` of
+            ``"teacher"`` may be the name of a recipe; its classifier is then trained, with ``seed``.
 
     Raises:
         ValueError, FileNotFoundError: as of these two functions.

@@ -185,8 +185,12 @@ TARGETS = {
         "folder": Key("str | None", "where directions are kept; None: in memory only", None),
     },
     "control": {
-        "change": Key("str", "what is changed in the nearest neighbour's directions", choices=CHANGES),
+        "change": Key("str", "what is changed in the directions of the nearest neighbour or, with a ddpm, of its scores", choices=CHANGES),
+        "ddpm": Key("str | None", "the diffusion model of the scores", None),
+        "t": Key("int | None", "noise level of the scores", None, at_least=0, at_most=999),
+        "draws": Key("int", "noises to average the scores over", 1, at_least=1),
         "seed": SEED,
+        "folder": Key("str | None", "where the scores' directions are kept; None: in memory only", None),
     },
     "teacher": {"teacher": Key("str", "the recipe of the classifier whose gradients they are"), "seed": SEED},
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -10,7 +11,7 @@ from torch.nn import functional as F
 
 from pagkit import attacks, models
 from pagkit.attacks import Threat, log_odds
-from pagkit.losses import Alignment, Slope, cosine, objective, pag_loss
+from pagkit.losses import Alignment, QuickDoubleBackward, Slope, cosine, objective, pag_loss
 
 from ..helpers import make_task
 from .compare import Benchmark, Side
@@ -45,6 +46,8 @@ def benchmarks(*, network: str, rows: int, side: int, options: dict[str, object]
         yield Benchmark(name, against, step(last, ours(last_x, k)), theirs(k), beside, within=1e-3, aim=aim)
         low = step(net, lambda net, k=k: half(net, x, y, directions[:, :k], classes[:, :k]))
         yield Benchmark(f"PAG step, {k} classes, bfloat16", against, low, theirs(k), beside, within=BFLOAT16, aim=aim)
+        quick = step(net, quickly(ours(x, k)))
+        yield Benchmark(f"PAG step, {k} classes, quick double backward", against, quick, theirs(k), beside, aim=aim)
     slope = lambda net: objective(net, x, y, [(WEIGHT, Slope())]).total  # noqa: E731
     yield Benchmark("slope step", "the five lines", step(net, slope), step(net, lambda net: five_lines(net, x, y)), {"plain": plain})
     threat = Threat("l2", 0.5)
@@ -57,6 +60,16 @@ def benchmarks(*, network: str, rows: int, side: int, options: dict[str, object]
             {"plain": plain},
             within=1e-3,
         )
+
+
+def quickly(loss: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """The same loss within :class:`pagkit.losses.QuickDoubleBackward`."""
+
+    def through(*case: Any) -> Tensor:
+        with QuickDoubleBackward():
+            return loss(*case)
+
+    return through
 
 
 def repeated(net: nn.Module, x: Tensor, y: Tensor, directions: Tensor, classes: Tensor) -> Tensor:

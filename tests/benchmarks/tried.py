@@ -33,11 +33,11 @@ from torch.nn import functional as F
 
 from pagkit import models
 from pagkit.data.files import write_atomically
-from pagkit.losses import QuickDoubleBackward, cosine, pag_loss
+from pagkit.losses import cosine, pag_loss
 
 from ..helpers import BOOK, make_task
 from .compare import Benchmark, Side, check, machine
-from .steps import BFLOAT16, WEIGHT, half, repeated, step
+from .steps import BFLOAT16, WEIGHT, half, quickly, repeated, step
 
 OUT = BOOK / "benchmarks-tried.json"
 EXACT, ROUNDED = 1e-4, 1e-3  # how far gradients may be apart, as a share of their length
@@ -79,26 +79,18 @@ def _total(logits: Tensor, y: Tensor, found: Tensor, directions: Tensor) -> Tens
     return F.cross_entropy(logits, y) + WEIGHT * logits.shape[1] * (1 - cosine(found, directions).mean())
 
 
-def own(loss: Loss) -> Loss:
-    def through(*case: Any) -> Tensor:
-        with QuickDoubleBackward():
-            return loss(*case)
-
-    return through
-
-
 WAYS: dict[str, tuple[Loss, bool, float, tuple[int, ...]]] = {  # the loss, channels last, how far it may be apart, numbers of classes
     AS_IT_IS: (plain, False, EXACT, (10, 2)),
     PUBLISHED: (lambda net, *case: repeated(net, *case), False, EXACT, (10, 2)),
     "channels last": (plain, True, ROUNDED, (10, 2)),
     "one batched product": (batched, False, EXACT, (10, 2)),
     "compiled with inductor": (compiled, False, ROUNDED, (2,)),  # with ten classes the compiler had not ended after eight minutes
-    "a double backward of our own": (own(plain), False, EXACT, (10, 2)),
+    "a double backward of our own": (quickly(plain), False, EXACT, (10, 2)),
     "nine products for ten classes": (nine, False, EXACT, (10,)),
-    "nine, and our own": (own(nine), False, EXACT, (10,)),
+    "nine, and our own": (quickly(nine), False, EXACT, (10,)),
     "bfloat16": (half, False, BFLOAT16, (10, 2)),
     "bfloat16, channels last": (half, True, BFLOAT16, (10, 2)),
-    "bfloat16, and our own": (own(half), False, BFLOAT16, (10, 2)),
+    "bfloat16, and our own": (quickly(half), False, BFLOAT16, (10, 2)),
 }
 
 

@@ -18,6 +18,7 @@ from pagkit.recipes import keys
 from pagkit.training import SCHEDULES
 from pagkit.training.loop import OPTIMIZERS
 
+SCORES = {"t", "draws", "folder"}  # which a control hands on
 RUN = {"progress", "generator", "batch_size"}  # how something is run, which no recipe says
 
 
@@ -31,7 +32,8 @@ def options(*functions: Callable[..., Any]) -> dict[str, Any]:
 
 CASES = [
     *((f"model {name}", keys.MODELS[name], build, set()) for name, build in models.BUILDERS.items()),
-    *((f"target {name}", keys.TARGETS[name], make, {"seed", "ddpm", "teacher"}) for name, make in targets.TARGETS.items()),
+    *((f"target {name}", keys.TARGETS[name], make, {"seed", "ddpm", "teacher"}) for name, make in targets.TARGETS.items() if name != "control"),
+    ("target control", keys.TARGETS["control"], targets.control, {"seed", "ddpm", *SCORES}),
     ("pgd", keys.ATTACKS["pgd"], (attacks.pgd, evaluation.robust_accuracy), {"offsets"}),
     ("autoattack", keys.ATTACKS["autoattack"], perturb, set()),
     ("checklist", keys.CHECKLIST, evaluation.checklist, {"norm", "eps", "examples"}),

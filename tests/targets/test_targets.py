@@ -232,6 +232,17 @@ def test_controls_against_their_definitions(change: str, few: Task) -> None:
         assert torch.allclose(found + targets.control(few, change="blurred")(rows, x, classes), own, atol=1e-6)
 
 
+def test_a_control_of_scores(few: Task) -> None:
+    ddpm, asked = DDPM(few.shape, 10, few.bounds, widths=(8,)), (torch.arange(6), few.train.x[:6], torch.tensor([[3, 9]] * 6))
+    how = {"t": 200, "progress": False}
+    found = targets.build("control", few, change="wrong_class", ddpm=ddpm, **how)(*asked)
+    source = targets.score_based(few, ddpm, **how)
+    assert torch.equal(found, source(*asked[:2], torch.tensor([[4, 0]] * 6)))
+    for options, message in (({"t": 200}, "has t and no ddpm"), ({"draws": 2}, "has draws and no"), ({"ddpm": ddpm}, "a ddpm and no t")):
+        with pytest.raises(ValueError, match=message):
+            targets.build("control", few, change="blurred", **options)
+
+
 def test_a_teacher_gives_the_gradients_of_its_log_odds_and_is_left_as_it_was(few: Task) -> None:
     model = models.build("cnn", few, seed=3).train()
     classes = torch.tensor([[0, 7]] * 5)
