@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
+from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from pagkit.recipes import keys
 from pagkit.training import SCHEDULES
 from pagkit.training.loop import OPTIMIZERS
 
-SCORES = {"t", "draws", "folder"}  # which a control hands on
+HANDED_ON = defaultdict(set, control={"t", "draws", "folder"})  # options that another function takes
 RUN = {"progress", "generator", "batch_size"}  # how something is run, which no recipe says
 
 
@@ -32,8 +33,7 @@ def options(*functions: Callable[..., Any]) -> dict[str, Any]:
 
 CASES = [
     *((f"model {name}", keys.MODELS[name], build, set()) for name, build in models.BUILDERS.items()),
-    *((f"target {name}", keys.TARGETS[name], make, {"seed", "ddpm", "teacher"}) for name, make in targets.TARGETS.items() if name != "control"),
-    ("target control", keys.TARGETS["control"], targets.control, {"seed", "ddpm", *SCORES}),
+    *((f"target {name}", keys.TARGETS[name], make, {"seed", "ddpm", "teacher", *HANDED_ON[name]}) for name, make in targets.TARGETS.items()),
     ("pgd", keys.ATTACKS["pgd"], (attacks.pgd, evaluation.robust_accuracy), {"offsets"}),
     ("autoattack", keys.ATTACKS["autoattack"], perturb, set()),
     ("checklist", keys.CHECKLIST, evaluation.checklist, {"norm", "eps", "examples"}),
