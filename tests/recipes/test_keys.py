@@ -19,7 +19,7 @@ from pagkit.recipes import keys
 from pagkit.training import SCHEDULES
 from pagkit.training.loop import OPTIMIZERS
 
-HANDED_ON = defaultdict(set, control={"t", "draws", "folder"})  # options that another function takes
+MORE = defaultdict(set, control={"t", "draws", "folder"})  # options that another function takes
 RUN = {"progress", "generator", "batch_size"}  # how something is run, which no recipe says
 
 
@@ -33,7 +33,7 @@ def options(*functions: Callable[..., Any]) -> dict[str, Any]:
 
 CASES = [
     *((f"model {name}", keys.MODELS[name], build, set()) for name, build in models.BUILDERS.items()),
-    *((f"target {name}", keys.TARGETS[name], make, {"seed", "ddpm", "teacher", *HANDED_ON[name]}) for name, make in targets.TARGETS.items()),
+    *((f"target {name}", keys.TARGETS[name], make, {"seed", "ddpm", "teacher", *MORE[name]}) for name, make in targets.TARGETS.items()),
     ("pgd", keys.ATTACKS["pgd"], (attacks.pgd, evaluation.robust_accuracy), {"offsets"}),
     ("autoattack", keys.ATTACKS["autoattack"], perturb, set()),
     ("checklist", keys.CHECKLIST, evaluation.checklist, {"norm", "eps", "examples"}),
