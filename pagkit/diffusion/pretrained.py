@@ -50,14 +50,21 @@ def find(source: str | Path, task: Task, *, device: torch.device | str = "cpu", 
 
 
 def check_cache(source: str | Path, task: Task) -> None:
-    """Refuse now, not after its training, a model that :func:`find` could not keep; ``source`` and ``task`` as there.
+    """Refuse now, not after a training, a recipe's model that :func:`find` could not keep or read; ``source`` and ``task`` as there.
 
     Raises:
         PermissionError: a recipe's model would have to be trained, and the folder for it cannot be written.
-        ValueError: unknown recipe.
+        ValueError: unknown recipe; the file that was kept is not whole.
     """
-    if not str(source).endswith(".safetensors") and not Path(source).is_dir() and not _place(Recipe.load(source), task).is_file():
+    if str(source).endswith(".safetensors") or Path(source).is_dir():
+        return
+    if not (path := _place(Recipe.load(source), task)).is_file():
         writable(cache(), "the environment variable PAGKIT_CACHE names another folder")
+        return
+    try:
+        DDPM.load(path)
+    except ValueError as error:
+        raise ValueError(f"{error}; delete it, and it is trained anew") from error
 
 
 def _place(recipe: Recipe, task: Task) -> Path:
@@ -74,7 +81,7 @@ def _place(recipe: Recipe, task: Task) -> Path:
 
 def cache() -> Path:
     """The folder that the environment variable PAGKIT_CACHE names, by default ``~/.cache/pagkit``."""
-    return Path(os.environ.get("PAGKIT_CACHE") or Path.home() / ".cache" / "pagkit")
+    return Path(os.environ.get("PAGKIT_CACHE") or "~/.cache/pagkit").expanduser()
 
 
 def load_folder(folder: str | Path, task: Task) -> DDPM:

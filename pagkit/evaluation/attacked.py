@@ -52,13 +52,13 @@ def attacked(
     """
     checks.rows(split.x, split.y)
     goals = None if target is None else checks.targets(target, split.y)
+    if goals is not None and (goals.to(split.y.device) == split.y).all():
+        raise ValueError("target equals the true label on every row; a targeted attack needs another class")
     generator = generator or torch.Generator().manual_seed(0)
     moved = []
     for rows, x, y in progress_bar(list(batches(model, split, batch_size)), "attack", "batch", show=progress):
         goal = None if goals is None else (goals[rows] if goals.ndim else goals).to(y.device)
         if goal is None or not (goal == y).all():
             x = attacks.pgd(model, x, y, threat, target=goal, generator=generator, **options)
-        elif len(y) == len(split):
-            raise ValueError("target equals the true label on every row; a targeted attack needs another class")
         moved.append(x.to(split.x.device))
     return Split(torch.cat(moved), split.y)

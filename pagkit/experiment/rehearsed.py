@@ -42,6 +42,8 @@ def rehearse(recipe: Recipe, task: Task, device: torch.device, model: nn.Module 
         for name, options in recipe.alignment.items():
             with named(recipe, f"alignment.{name}"):
                 _target(name, options, task)
+                if options.get("change") in ("other_example", "random_image"):
+                    raise ValueError(f"change is {options['change']!r}, drawn for training examples only; expected another")
         if recipe.checklist:
             with named(recipe, "checklist"):
                 threat = attacks.Threat(recipe.checklist["norm"], recipe.checklist["eps"], task.bounds)

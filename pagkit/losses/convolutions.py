@@ -28,7 +28,8 @@ class QuickDoubleBackward(TorchFunctionMode):
         with losses.QuickDoubleBackward():
             training.fit(model, task, recipe)
 
-    For two derivatives, not three. Other convolutions and ``torch.compile`` are not touched.
+    For two derivatives, the first in the input and the second in the weights: any other order of two gives wrong numbers. Other
+    convolutions and ``torch.compile`` are not touched.
     """
 
     def __torch_function__(

@@ -45,10 +45,10 @@ def batch_size(model: nn.Module, split: Split) -> int:
     if split.x[0].numel() * min(len(split), LARGEST) <= 2**18:
         return LARGEST
     kept: dict[int, int] = {}
+    own = {tensor.untyped_storage().data_ptr() for tensor in (*model.parameters(), *model.buffers())}  # a layer may keep a view of them
 
     def note(tensor: Tensor) -> Tensor:
-        if not isinstance(tensor, nn.Parameter):
-            storage = tensor.untyped_storage()
+        if (storage := tensor.untyped_storage()).data_ptr() not in own:
             kept[storage.data_ptr()] = storage.nbytes()
         return tensor
 

@@ -45,13 +45,13 @@ def control(task: Task, source: GradientTarget | None = None, *, change: str, ge
     generator, source = generator or torch.Generator().manual_seed(0), source or nearest_neighbor(task)
     made = {"other_example": _other_example, "random_image": _random_image, "smooth_field": _smooth_field}
     if change in made:
-        return GradientTarget(change, made[change](task, source, generator), len(task.classes))
+        return GradientTarget("control", made[change](task, source, generator), len(task.classes))
     changed: dict[str, Directions] = {
         "wrong_class": lambda index, x, classes: source(index, x, (classes + 1) % len(task.classes)),
         "blurred": lambda index, x, classes: _blur(source(index, x, classes)),
         "high_pass": lambda index, x, classes: (found := source(index, x, classes)) - _blur(found),
     }
-    return GradientTarget(change, changed[change], len(task.classes))
+    return GradientTarget("control", changed[change], len(task.classes))
 
 
 def teacher(task: Task, model: nn.Module) -> GradientTarget:

@@ -66,8 +66,8 @@ def score_based(
 
     Raises:
         OSError: the file cannot be written, or the disk has too little room for it.
-        ValueError: a ``folder`` with a model that has no weights to know it by; a model of other inputs or classes, draws below 1,
-            t out of range, inputs outside the model's bounds.
+        ValueError: a ``folder`` with a model that has no weights to know it by; a model of other inputs, bounds or classes, draws below
+            1, t out of range. When called, scores that are nan or infinite.
     """
     directions = _directions(task, ddpm, t=t, draws=draws, folder=folder, generator=generator, progress=progress)
     return GradientTarget("score_based", directions, len(task.classes))
@@ -82,11 +82,14 @@ def _directions(
             f"the diffusion model knows {ddpm.classes} classes of inputs {tuple(ddpm.shape)}; "
             f"expected the {len(task.classes)} classes and inputs {task.shape} of {task.name}"
         )
+    if (bounds := getattr(ddpm, "bounds", task.bounds)) != task.bounds:
+        raise ValueError(f"the diffusion model knows inputs in {bounds}; expected the bounds {task.bounds} of {task.name}")
     if draws < 1:
         raise ValueError(f"draws is {draws}; expected at least 1")
     ddpm.noised(task.train.x[:1], t, generator=torch.Generator())  # refuses a bad t now, not in the middle of training
     generator = generator or torch.Generator().manual_seed(0)
     seed = int(torch.randint(2**62, (), generator=generator, device=generator.device))
+    state = generator.get_state()  # of the training split's noise: the same after an interrupt, and whoever else draws from it
 
     def find(x: Tensor, classes: Tensor, generator: torch.Generator) -> Tensor:
         return _int8(sum(difference(ddpm, x, classes, t, generator) for _ in range(draws)))
@@ -96,9 +99,10 @@ def _directions(
         path = Path(folder) / f"directions-{_digest(task, ddpm, t, draws, seed)}.int8"
 
     def fill(made: Tensor) -> None:
-        every = torch.arange(len(task.classes))
+        every, own = torch.arange(len(task.classes)), torch.Generator(generator.device)
+        own.set_state(state)
         for rows in progress_bar(torch.arange(len(task.train)).split(ROWS), "scores", "chunk", show=progress):
-            made[rows] = find(task.train.x[rows], every.expand(len(rows), -1), generator)
+            made[rows] = find(task.train.x[rows], every.expand(len(rows), -1), own)
 
     @functools.cache
     def known() -> Tensor:
@@ -139,6 +143,8 @@ def _digest(task: Task, ddpm: Diffusion, t: int, draws: int, seed: int) -> str:
 
 def _int8(directions: Tensor) -> Tensor:
     """Each direction (B, k, *shape) scaled so that its largest entry is 127, then rounded; zero stays zero."""
+    if not directions.isfinite().all():
+        raise ValueError("the diffusion model gives scores that are nan or infinite; expected numbers")
     dims = list(range(2, directions.ndim))
     largest = directions.abs().amax(dims, keepdim=True)
     return (127 * (directions / torch.where(largest > 0, largest, 1))).round().to(torch.int8)

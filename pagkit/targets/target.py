@@ -42,7 +42,8 @@ class GradientTarget:
         if classes.numel() and (classes.min() < 0 or (self.known is not None and classes.max() >= self.known)):
             limit = "at least 0" if self.known is None else f"in [0, {self.known})"
             raise ValueError(f"classes range over [{classes.min()}, {classes.max()}]; expected values {limit}")
-        return self.directions(index, x, classes)
+        with torch.autocast(x.device.type, enabled=False):  # a direction is the same whatever precision a training asks for
+            return self.directions(index, x, classes)
 
 
 @plain_defaults()

@@ -257,6 +257,7 @@ def test_the_default_batch_is_as_large_as_memory_allows(monkeypatch: pytest.Monk
     part = Split(torch.rand(600, 3, 32, 32), torch.zeros(600, dtype=torch.int64))
     net = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.SiLU(), nn.Flatten(), nn.Linear(8 * 32 * 32, 2))
     assert batch_size(net, part) == 500
+    assert batch_size(nn.Sequential(nn.Flatten(), nn.Linear(3072, 2048), nn.SiLU(), nn.Linear(2048, 2)), part) == 500, "weights are no rows"
     monkeypatch.setattr("pagkit.models.batching.MEMORY_CPU", 2**21)
     state = torch.get_rng_state()
     size = batch_size(net, part)

@@ -73,7 +73,7 @@ def test_targets_of_a_whole_split(digits_cnn, digits) -> None:
     free = robust_accuracy(digits_cnn, test, threat, steps=10).correct
     assert free <= min(one, each) and one < 120
     with pytest.raises(ValueError, match="target equals the true label on every row"):
-        robust_accuracy(digits_cnn, test, threat, target=test.y)
+        robust_accuracy(digits_cnn, test, threat, target=test.y, batch_size=50)
 
 
 def test_exact_accuracy_counts_correct_points_beyond_eps(toy) -> None:

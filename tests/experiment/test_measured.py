@@ -207,6 +207,12 @@ def test_weights_are_measured_in_the_order_they_were_trained_in_and_left_as_foun
     assert seen == [kept] and all(p.is_contiguous() for p in weights)
 
 
+def test_a_training_towards_a_control_can_be_resumed(tmp_path) -> None:
+    recipe = Recipe.load("digits-pag-control", epochs=1, data={"train_per_class": 20}, metrics={}, alignment={}, checklist={})
+    origin = experiment.train(recipe, run=tmp_path, progress=False)
+    assert experiment.train(recipe, run=tmp_path, resume=True, progress=False) == origin
+
+
 def test_a_finished_training_that_is_resumed_keeps_what_was_measured(toy_recipe, tmp_path) -> None:
     recipe = Recipe.load(toy_recipe)
     origin = experiment.train(recipe, run=tmp_path, progress=False)
