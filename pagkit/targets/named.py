@@ -47,16 +47,17 @@ def build(name: str, task: Task, *, progress: bool = True, **options: Any) -> Gr
     if isinstance(model, (str, Path)):
         raise ValueError(f"{asks} is {str(model)!r}; expected a model, such as pagkit.experiment.target({name!r}, task, ...) finds")
     keys.check(f"gradient target {name!r}", {**options, **({} if model is None else {asks: ""})}, known)
+    given = [] if model is None else [model]
     if name == "score_based":
         options["progress"] = progress
     if name == "control":
         scored = scores_of(options, model)
-        model = score_based(task, model, progress=progress, **scored) if scored else None
+        given = [score_based(task, model, progress=progress, **scored)] if scored else []
         options = {key: value for key, value in options.items() if key not in SCORES}
     if name != "teacher" and "seed" in options:
         options["generator"] = torch.Generator().manual_seed(options.pop("seed"))
     options.pop("seed", None)  # of the teacher's own training
-    return TARGETS[name](task, *([] if model is None else [model]), **options)
+    return TARGETS[name](task, *given, **options)
 
 
 def scores_of(options: Mapping[str, Any], model: Any) -> dict[str, Any]:

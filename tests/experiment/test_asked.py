@@ -10,8 +10,9 @@ import pytest
 import torch
 from PIL import Image
 
-from pagkit import cli, diffusion, experiment, results
+from pagkit import cli, data, diffusion, experiment, results
 from pagkit.data import Split, Task
+from pagkit.diffusion import pretrained
 from pagkit.experiment import asked
 from pagkit.experiment.rehearsed import rehearse
 from pagkit.recipe import Recipe, recipe_names
@@ -168,6 +169,33 @@ def test_the_file_of_a_diffusion_model_must_fit(tmp_path: Path) -> None:
     path.write_bytes(b"cut")
     with pytest.raises(ValueError, match="alignment.score_based: .*other.safetensors"):
         rehearse(recipe, pictures(side=8, classes=3), CPU)
+
+
+def test_a_kept_diffusion_model_that_is_not_whole_is_refused(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("PAGKIT_CACHE", "~/kept")
+    task, how = data.load("digits", seed=1), {"ddpm": "digits-ddpm", "t": 5}
+    recipe = Recipe.load("digits-standard", metrics={}, checklist={}, alignment={"score_based": how})
+    rehearse(recipe, task, CPU)
+    path = pretrained._place(Recipe.load("digits-ddpm"), task)
+    assert path.parent == tmp_path / "kept"
+    path.write_bytes(b"cut")
+    with pytest.raises(ValueError, match=f"alignment.score_based: .*{path.name}.*; delete it, and it is trained anew"):
+        rehearse(recipe, task, CPU)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"change": "other_example"}, "change is 'other_example', drawn for training examples only"),
+        ({"change": "blurred", "t": 5}, "has t and no ddpm"),
+        ({"change": "blurred", "ddpm": "digits-ddpm"}, "has a ddpm and no t"),
+    ],
+)
+def test_a_control_that_cannot_be_measured_is_refused(options: dict[str, object], message: str, digits) -> None:
+    recipe = Recipe.load("digits-standard", metrics={}, checklist={}, alignment={"control": options})
+    with pytest.raises(ValueError, match=f"alignment.control: .*{message}"):
+        rehearse(recipe, digits, CPU)
 
 
 @pytest.mark.parametrize("part", ["train", "test"])
