@@ -53,7 +53,8 @@ def test_run_writes_result_and_weights(quick: Path, tmp_path: Path, capsys) -> N
     assert list(content) == ["recipe", "task", "seed", "metrics", "provenance"]
     assert (content["recipe"], content["task"], content["seed"]) == ("quick", "three-modes", 3)
     assert list(content["metrics"]) == ["clean", "pgd-l2-15", "exact-l2-15"]
-    assert set(content["metrics"]["clean"]) == {"correct", "total"} and content["metrics"]["clean"]["total"] == 120
+    clean = content["metrics"]["clean"]
+    assert set(clean) == {"correct", "total", "held"} and clean["total"] == 120
     assert set(PROVENANCE) <= set(content["provenance"])
     task = load("three-modes", seed=3, train_per_class=300, test_per_class=60)
     model = models.build("mlp", task, normalize=40.0)

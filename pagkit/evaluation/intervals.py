@@ -1,29 +1,57 @@
-"""95 % intervals: of counts of correct examples (Wilson, 1927), and of a mean over seeds (Student, 1908)."""
+"""Counts of correct examples, and 95 % intervals: of such counts (Wilson, 1927), and of a mean over seeds (Student, 1908)."""
 
 from __future__ import annotations
 
 import math
 import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+import numpy as np
+import torch
 from scipy.stats import t
+from torch import Tensor
 
 
 @dataclass(frozen=True)
 class Score:
     """``correct`` of ``total`` test examples.
 
+    Attributes:
+        held: which ones: a bit an example, the first one the highest of the first byte, in hexadecimal digits; empty where nobody knows.
+            With it two scores of the same examples can be compared pair by pair. Whether scores are equal does not depend on it.
+
     Raises:
-        ValueError: total below 1, or correct outside [0, total].
+        ValueError: total below 1, correct outside [0, total], or ``held`` of another length or with another number of bits.
     """
 
     correct: int
     total: int
+    held: str = field(default="", compare=False, repr=False)
 
     def __post_init__(self) -> None:
         if self.total < 1 or not 0 <= self.correct <= self.total:
             raise ValueError(f"{self.correct} of {self.total} correct; expected 0 <= correct <= total and total >= 1")
+        if self.held and self._bits() is None:
+            expected = f"{2 * -(-self.total // 8)} hexadecimal digits, {self.correct} of their first {self.total} bits set and no other"
+            raise ValueError(f"held is {self.held!r}; expected {expected}")
+
+    @classmethod
+    def of(cls, held: Tensor) -> Score:
+        """The score that counts ``held``, bool (N,): whether each example is correct."""
+        return cls(int(held.sum()), len(held), np.packbits(held.cpu().numpy()).tobytes().hex())
+
+    def each(self) -> Tensor | None:
+        """Whether each example is correct, bool (total,); None where nobody knows."""
+        return self._bits() if self.held else None
+
+    def _bits(self) -> Tensor | None:
+        try:
+            bits = np.unpackbits(np.frombuffer(bytes.fromhex(self.held), np.uint8)).astype(bool)
+        except (TypeError, ValueError):
+            return None
+        fits = len(bits) == 8 * -(-self.total // 8) and bits.sum() == bits[: self.total].sum() == self.correct
+        return torch.from_numpy(bits[: self.total]) if fits else None
 
     @property
     def rate(self) -> float:

@@ -30,7 +30,7 @@ def accuracy(model: nn.Module, split: Split, *, batch_size: int | None = None) -
         ValueError: an empty split, other shapes than (N, *shape) and (N,), labels out of range, logits of another shape, or any that is
             nan or infinite.
     """
-    return _count(correct(model, split, batch_size=batch_size))
+    return Score.of(correct(model, split, batch_size=batch_size))
 
 
 def robust_accuracy(
@@ -74,7 +74,7 @@ def robust_accuracy(
         if len(rows := held.nonzero().flatten()):
             part = Split(split.x[rows], split.y[rows])
             held[rows] = correct(model, attacked(model, part, threat, target=goal[rows], **options), batch_size=batch_size)
-    return _count(held)
+    return Score.of(held)
 
 
 def autoattack(
@@ -131,7 +131,7 @@ def robustness_curve(
         if len(rows):
             left = Split(split.x[rows], split.y[rows])
             held[rows] = correct(model, attacked(model, left, threat, **how), batch_size=batch_size)
-        scores[eps] = _count(held)
+        scores[eps] = Score.of(held)
     return [scores[eps] for eps in eps_list]
 
 
@@ -163,7 +163,7 @@ def worst_case(model: nn.Module, y: Tensor, *x_advs: Tensor, batch_size: int | N
     """
     if not x_advs:
         raise ValueError("no attacked copy is given; expected at least one x_adv")
-    return _count(torch.stack([correct(model, Split(x_adv, y), batch_size=batch_size) for x_adv in x_advs]).all(0))
+    return Score.of(torch.stack([correct(model, Split(x_adv, y), batch_size=batch_size) for x_adv in x_advs]).all(0))
 
 
 def exact_accuracy(model: nn.Module, split: Split, eps: float, *, batch_size: int | None = None) -> Score:
@@ -171,7 +171,7 @@ def exact_accuracy(model: nn.Module, split: Split, eps: float, *, batch_size: in
 
     Errors as in :func:`accuracy` and :func:`pagkit.exact.radius`.
     """
-    return _count(correct(model, split, batch_size=batch_size) & (exact.radius(model, split.x) > eps))
+    return Score.of(correct(model, split, batch_size=batch_size) & (exact.radius(model, split.x) > eps))
 
 
 def _likeliest(model: nn.Module, split: Split, count: int, batch_size: int | None) -> list[Tensor]:
@@ -182,7 +182,3 @@ def _likeliest(model: nn.Module, split: Split, count: int, batch_size: int | Non
     if not 0 < count < found.shape[1]:
         raise ValueError(f"likeliest is {count}; expected 0 to {found.shape[1] - 1} classes")
     return list(found.scatter(1, split.y.cpu()[:, None], -math.inf).topk(count, dim=1).indices.unbind(1))
-
-
-def _count(held: Tensor) -> Score:
-    return Score(int(held.sum()), len(held))

@@ -3,7 +3,9 @@
 A seed draws the initial weights, the order of the batches and, where the recipe's data do not fix a seed, the split into training and
 test examples. Then the spread over seeds holds both kinds of chance, and so does the t interval over them (Student, 1908). Few seeds may
 lie close together by luck. So no interval is narrower than that of the examples alone, taken as if each seed had drawn its own: Wilson's
-(1927) for a mean, and for a difference that of two independent shares, which leaves out what the two recipes have in common.
+(1927) for a mean, and for a difference that of two independent shares (Agresti and Caffo, 2000), which leaves out what the two recipes have
+in common. Where both files tell which of the same examples were held, these are compared one by one, and the interval is that of a
+difference of paired shares (Agresti and Min, 2005).
 
 Where the recipe's data fix a seed, or the results' digests say so, all seeds meet the same test examples, and the spread over seeds knows
 nothing of these. Both kinds of chance are independent then: the half-widths of the t interval and of the interval of the examples, which
@@ -19,7 +21,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from ..evaluation import Score, t_interval, wilson
-from .examples import shared, together
+from .examples import shared, tested, together
 from .origin import Figure
 from .schema import Result
 
@@ -135,12 +137,26 @@ def difference(runs: Sequence[Result], base: str, other: str, metric: str, *, at
     if same:
         together([r for r in runs if r.recipe in (base, other) and metric in r.metrics])
     spread = _spread(values := [100 * (ours[seed].rate - theirs[seed].rate) for seed in seeds], at_least)
-    both = [side[seed] for side in (ours, theirs) for seed in seeds]
-    half = 196 * math.sqrt(sum(score.rate * (1 - score.rate) / score.total for score in both) / len(seeds) / (1 if same else len(seeds)))
+    by_run = {(r.recipe, r.seed): r for r in runs if metric in r.metrics}
+    chance, one_by_one = zip(*(_chance(by_run[other, seed], by_run[base, seed], metric) for seed in seeds), strict=True)
+    half = 196 * math.sqrt(sum(chance) / len(seeds) / (1 if same else len(seeds)))
     middle = statistics.mean(values)
     low, high = _both(middle, spread, (middle - half, middle + half), same)
-    told = f"{other} minus {base}, {metric}, in points: {_examples(ours, same)}."
+    how = ", compared one by one" if all(one_by_one) else ""
+    told = f"{other} minus {base}, {metric}, in points: {_examples(ours, same)}{how}."
     return Signed(middle, low, high, seeds, told, _files([other, base], seeds))
+
+
+def _chance(ours: Result, theirs: Result, metric: str) -> tuple[float, bool]:
+    """Variance of the difference of two shares over the draw of examples, and whether it was taken example by example."""
+    pair = [r.metrics[metric] for r in (ours, theirs)]
+    one, two = (score.each() for score in pair)
+    if one is None or two is None or tested(ours) is None or tested(ours) != tested(theirs):
+        shares = [((score.correct + 1) / (score.total + 2), score.total + 2) for score in pair]
+        return sum(share * (1 - share) / total for share, total in shares), False
+    total = len(one) + 2
+    more, fewer = (((held & ~lost).sum().item() + 0.5) / total for held, lost in ((one, two), (two, one)))
+    return (more + fewer - (more - fewer) ** 2) / total, True
 
 
 def _both(middle: float, seeds: Sequence[float], examples: Sequence[float], same: bool) -> tuple[float, float]:

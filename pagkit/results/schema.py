@@ -3,7 +3,7 @@
 ``result.json`` holds::
 
     {"recipe": str, "task": str, "seed": int,
-     "metrics": {"clean": {"correct": int, "total": int}, "pgd-l2-15": {...}, ...},
+     "metrics": {"clean": {"correct": int, "total": int, "held": str}, ...},  # held, see Score, not in files from before there was such
      "alignment": {"nearest_neighbor": float, ...},                          # where the recipe asks for it, as for the next:
      "checklists": [{"caption": str, "rows": [[name, verdict, figure], ...]}, ...],
      "provenance": {"data": str, "hardware": str, "threads": int,
@@ -85,7 +85,7 @@ def save(path: str | Path, result: Result) -> None:
         "recipe": result.recipe,
         "task": result.task,
         "seed": result.seed,
-        "metrics": {name: {"correct": s.correct, "total": s.total} for name, s in result.metrics.items()},
+        "metrics": {name: _counted(score) for name, score in result.metrics.items()},
     }
     if result.alignment:
         content["alignment"] = {name: round(value, 4) for name, value in result.alignment.items()}
@@ -137,6 +137,10 @@ def load_all(folder: str | Path) -> list[Result]:
         if other != path:
             raise ValueError(f"{other} and {path} both hold recipe {r.recipe!r} on {r.task!r}, seed {r.seed}; expected one of them")
     return sorted((r for _, r in found.values()), key=lambda r: (r.recipe, r.seed))
+
+
+def _counted(score: Score) -> dict[str, Any]:
+    return {"correct": score.correct, "total": score.total} | ({"held": score.held} if score.held else {})
 
 
 def summary(counts: Sequence[int]) -> str:

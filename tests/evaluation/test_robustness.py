@@ -41,6 +41,16 @@ def test_wilson_interval_against_published_values() -> None:
             Score(*bad)
 
 
+def test_a_score_knows_which_examples_it_counts(tmp_path) -> None:
+    held = torch.tensor([True, False, True, True, False, False, False, False, True])
+    score = Score.of(held)
+    assert (score.correct, score.total, score.held) == (4, 9, "b080") and score == Score(4, 9) and Score(4, 9).each() is None
+    assert torch.equal(score.each(), held) and torch.equal(Score.of(~held).each(), ~held)
+    for bad in ("b0", "b08000", "b0c0", "3080", "b081", "b0-8", 5):
+        with pytest.raises(ValueError, match="expected 4 hexadecimal digits, 4 of their first 9 bits set and no other"):
+            Score(4, 9, bad)
+
+
 def test_accuracies_agree_with_a_plain_count(digits_cnn, digits) -> None:
     test = digits.test.first(120)
     assert accuracy(digits_cnn, test).correct == int((digits_cnn(test.x).argmax(1) == test.y).sum())

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+import torch
 
 from pagkit import results
 from pagkit.evaluation import Score, t_interval, wilson
@@ -40,7 +41,8 @@ def test_one_seed_has_the_interval_of_its_examples() -> None:
     one = results.mean(RUNS[:1], "a", "clean", at_least=1)
     assert (one.low / 100, one.high / 100) == pytest.approx(wilson(0.8, 500)) and "Seed 1 alone" in one._repr_html_()
     gap = results.difference(RUNS[2:4], "a", "b", "clean", at_least=1)  # 405 and 425 of 500
-    half = 196 * (0.81 * 0.19 / 500 + 0.85 * 0.15 / 500) ** 0.5
+    shares = (406 / 502, 426 / 502)  # Agresti and Caffo add one example of each kind to each
+    half = 196 * sum(p * (1 - p) / 502 for p in shares) ** 0.5
     assert (gap.mean, gap.low, gap.high) == pytest.approx((4, 4 - half, 4 + half)) and gap.sign == 0
 
 
@@ -54,7 +56,7 @@ def test_seeds_that_share_their_examples_count_these_once() -> None:
     assert "500 test examples, the same for all seeds" in found._repr_html_()
     gap = results.difference(runs, base, other, "clean")
     shares = (405, 400, 410, 425, 425, 425)
-    half = 196 * (sum(k / 500 * (1 - k / 500) / 500 for k in shares) / 3) ** 0.5
+    half = 196 * (sum((k + 1) / 502 * (501 - k) / 502**2 for k in shares) / 3) ** 0.5
     assert (gap.high - gap.mean, gap.mean - gap.low) == pytest.approx((whole := (t**2 + half**2) ** 0.5, whole))
     one = results.mean(runs[:1], base, "clean", at_least=1)
     assert (one.low / 100, one.high / 100) == pytest.approx(wilson(0.8, 500)), "as of one seed that drew its own"
@@ -62,6 +64,36 @@ def test_seeds_that_share_their_examples_count_these_once() -> None:
 
 def digested(result: Result, digest: str, task: str = "digits") -> Result:
     return replace(result, task=task, provenance={**result.provenance, "data_digest": {"train": "0", "test": digest}})
+
+
+def bits(recipe: str, held: torch.Tensor, digest: str = "abc") -> Result:
+    return digested(replace(run(recipe, 1, 0), metrics={"clean": Score.of(held)}), digest)
+
+
+def test_the_same_examples_are_compared_one_by_one() -> None:
+    """Agresti and Min (2005) add half an example to each of the four kinds: held by both, by one, by the other, by none."""
+    one, two = torch.zeros(500).bool(), torch.zeros(500).bool()
+    one[:300], two[20:310] = True, True  # 20 held by the first alone, 10 by the second alone
+    gap = results.difference(pair := [bits("a", one), bits("b", two)], "a", "b", "clean", at_least=1)
+    more, fewer = 10.5 / 502, 20.5 / 502
+    half = 196 * ((more + fewer - (more - fewer) ** 2) / 502) ** 0.5
+    assert (gap.mean, gap.high, gap.low) == pytest.approx((-2, -2 + half, -2 - half)) and "compared one by one" in gap.told
+    for other in (bits("b", two, "another"), digested(run("b", 1, 290), "abc")):  # nobody knows that these are the same, or which they are
+        apart = results.difference([pair[0], other], "a", "b", "clean", at_least=1)
+        assert apart.mean == pytest.approx(-2) and apart.high > 2 * half - 2 and "one by one" not in apart.told
+    assert results.difference([pair[0], bits("b", one)], "a", "b", "clean", at_least=1).high > 0, "no width is zero"
+    assert results.difference([run("a", 1, 500), run("b", 1, 500)], "a", "b", "clean", at_least=1).high > 0
+
+
+def test_intervals_of_pairs_cover() -> None:
+    """95 % intervals of 200 pairs that hold with 0.9 and 0.8, and often together."""
+    inside, generator = 0, torch.Generator().manual_seed(0)
+    for _ in range(300):
+        easy = torch.rand(200, generator=generator) < 0.7
+        one, two = (easy | (torch.rand(200, generator=generator) < share) for share in (2 / 3, 1 / 3))
+        gap = results.difference([bits("a", one), bits("b", two)], "a", "b", "clean", at_least=1)
+        inside += gap.low <= -10 <= gap.high
+    assert inside / 300 == pytest.approx(0.95, abs=0.03)
 
 
 def test_results_of_different_tasks_or_test_examples_are_not_pooled() -> None:
