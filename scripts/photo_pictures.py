@@ -26,6 +26,7 @@ PHOTOGRAPHS = BOOK / "labs" / "photographs.safetensors"
 NETWORKS = {
     "standard": "cifar10-evening-standard",
     "neighbours": "cifar10-evening-pag-nn",
+    "scores": "cifar10-evening-pag-sbg",
     "slope": "cifar10-evening-slope",
     "adversarial": "cifar10-evening-adversarial",
 }

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from ..data import Split, progress_bar
 from ..data.defaults import plain_defaults
 from ..data.rows import finite
-from ..models import batches, differentiable, logits_of, ordinary
+from ..models import batches, differentiable, gradient_in, logits_of, ordinary
 from . import checks
 from .threat import Threat
 
@@ -92,6 +92,8 @@ def perturb(
         for _, *part in progress_bar(list(batches(model, split, batch_size)), "AutoAttack", "batch", show=progress):
             x, y = ordinary(*part)
             classes = checks.labels(logits_of(model, x), y)
+            if set(plan(attacks, classes, tuple(x.shape[1:]))) - {"square"}:
+                gradient_in(one := x[:1].clone().requires_grad_(), logits_of(model, one).sum())
             adversary = _adversary(attack, model, x, threat, low, width, classes, attacks, queries, restarts, seed)
             if threat.eps > 0:
                 shape = x.shape[1:] if x.ndim == 4 else (-1, 1, 1)
@@ -119,7 +121,7 @@ def _adversary(
     """pyautoattack's own object, for inputs like x in a box that [0, 1] stands for."""
     shape = x.shape[1:]
     adversary = package.AutoAttack(
-        lambda z: logits_of(model, _Finite.apply(low + width * z.reshape(len(z), *shape))),
+        lambda z: logits_of(model, _Finite.apply(low + width * z.reshape(len(z), *shape))).clone(),  # square writes into them
         norm={"linf": "Linf", "l2": "L2"}[threat.norm],
         eps=threat.eps / width,
         version="custom",

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from ..data.rows import finite, per_row
-from ..models import differentiable, log_odds, logits_of, ordinary
+from ..models import differentiable, gradient_in, log_odds, logits_of, ordinary
 from . import checks
 from .threat import Threat
 
@@ -183,7 +183,7 @@ def _climb(model: nn.Module, best: _Best, threat: Threat, x_adv: Tensor, sizes: 
         if best.all_points or size is None:
             best.offer(z.detach(), logits.detach(), climbed.detach(), rows)
         if size is not None:
-            (gradient,) = torch.autograd.grad(climbed.sum(), z)
+            gradient = gradient_in(z, climbed.sum())
             gradient, broken = finite(gradient)
             if broken is not None:
                 best.broken[rows[broken]] = True

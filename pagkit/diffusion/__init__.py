@@ -7,6 +7,6 @@
 
 from .ddpm import DDPM, build, train
 from .denoiser import Denoiser
-from .pretrained import cache, check_cache, find, load_folder
+from .pretrained import cache, check_cache, find, is_stored, load_folder
 
-__all__ = ["DDPM", "Denoiser", "build", "cache", "check_cache", "find", "load_folder", "train"]
+__all__ = ["DDPM", "Denoiser", "build", "cache", "check_cache", "find", "is_stored", "load_folder", "train"]

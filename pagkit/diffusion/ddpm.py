@@ -86,7 +86,7 @@ def build(recipe: Recipe, task: Task) -> DDPM:
     if recipe.method != "ddpm":
         raise ValueError(f"recipe {recipe.name!r} has method {recipe.method!r}; expected 'ddpm'")
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(recipe.seed)
+        torch.default_generator.manual_seed(recipe.seed)  # of the CPU alone, where weights are drawn
         network = {key: value for key, value in recipe.model_options.items() if key in NETWORK}
         return DDPM(task.shape, len(task.classes), task.bounds, **network)
 

@@ -138,7 +138,15 @@ class Denoiser:
 
     @plain_defaults()
     @torch.no_grad()
-    def sample(self, labels: Tensor | int, *, guidance: float = 1.0, steps: int = 50, generator: torch.Generator | None = None) -> Tensor:
+    def sample(
+        self,
+        labels: Tensor | int,
+        *,
+        guidance: float = 1.0,
+        steps: int = 50,
+        generator: torch.Generator | None = None,
+        batch_size: int | None = None,
+    ) -> Tensor:
         """Draw images: start from noise and undo it step by step (Ho et al., algorithm 2, on ``steps`` of the 1000 levels).
 
         Args:
@@ -147,13 +155,16 @@ class Denoiser:
                 of the class; more gives images that are more typical of it, and more alike. Without labels it has no effect.
             steps: 1 to 1000.
             generator: source of the noise; default: a fresh one with seed 0.
+            batch_size: how many images the network is shown at a time, for those that do not fit at once; the noise is the same.
 
         Returns:
             Images (N, *shape) float32 inside the bounds, on the CPU.
 
         Raises:
-            ValueError: a label or ``steps`` out of range, less than one image.
+            ValueError: a label or ``steps`` out of range, less than one image or one at a time.
         """
+        if batch_size is not None and batch_size < 1:
+            raise ValueError(f"batch_size is {batch_size}; expected at least 1")
         if not 1 <= steps <= STEPS:
             raise ValueError(f"steps is {steps}; expected 1 to {STEPS}")
         count = labels if isinstance(labels, int) else len(labels)
@@ -167,10 +178,15 @@ class Denoiser:
         scheduler = DDPMScheduler(STEPS, trained_betas=BETAS.tolist(), timestep_spacing="trailing")
         scheduler.set_timesteps(steps)
         x = torch.randn(count, *self.shape, generator=generator, device=generator.device).to(self.unet.device)
+
+        def guessed(t: Tensor, labels: Tensor) -> Tensor:
+            parts = [part.split(batch_size or count) for part in (x, labels)]
+            return torch.cat([self.guess(x_t, t, own) for x_t, own in zip(*parts, strict=True)])
+
         for t in scheduler.timesteps:
-            noise = self.guess(x, t, anyone)
+            noise = guessed(t, anyone)
             if wanted is not None:
-                noise = (1 + guidance) * self.guess(x, t, wanted) - guidance * noise
+                noise = (1 + guidance) * guessed(t, wanted) - guidance * noise
             x = scheduler.step(noise, t, x, generator=generator).prev_sample
         return self.decode(x).cpu()
 
@@ -195,7 +211,7 @@ class Denoiser:
         """
         try:
             state, metadata = load_weights(path)
-            with torch.random.fork_rng(devices=[]):
+            with plain_defaults(), torch.random.fork_rng(devices=[]):
                 model = cls(**json.loads(metadata["ddpm"]))
             model.unet.load_state_dict(state)
         except (KeyError, TypeError, ValueError, RuntimeError) as error:

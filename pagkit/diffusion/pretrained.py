@@ -12,7 +12,7 @@ import torch
 from ..data import Task
 from ..data.files import writable
 from ..exact import BETAS, STEPS
-from ..recipe import Recipe
+from ..recipe import SETTING, Recipe, recipe_names
 from ..training import processes
 from .ddpm import DDPM, build, train
 
@@ -25,7 +25,8 @@ def find(source: str | Path, task: Task, *, device: torch.device | str = "cpu", 
 
     Args:
         source: a ``.safetensors`` file that :meth:`pagkit.diffusion.DDPM.save` wrote, a diffusers folder, see
-            :func:`load_folder`, or the name of a recipe of method ``"ddpm"``.
+            :func:`load_folder`, or the name of a recipe of method ``"ddpm"``. A folder that has a recipe's name, as that of a run
+            may, is given with its path: ``./digits-ddpm``.
         task: what the recipe's model is trained on; a file's model is checked by whoever uses it.
         device: where it is trained, and put.
         progress: show a bar while training.
@@ -36,7 +37,7 @@ def find(source: str | Path, task: Task, *, device: torch.device | str = "cpu", 
     """
     if str(source).endswith(".safetensors"):
         return DDPM.load(source).to(device)
-    if Path(source).is_dir():
+    if is_stored(source):
         return load_folder(source, task).to(device)
     recipe = Recipe.load(source)
     path = _place(recipe, task)
@@ -49,6 +50,13 @@ def find(source: str | Path, task: Task, *, device: torch.device | str = "cpu", 
     return DDPM.load(path).to(device)
 
 
+def is_stored(source: str | Path) -> bool:
+    """Whether a diffusion model is one in a file or a folder, and not a recipe's."""
+    if str(source).endswith(".safetensors"):
+        return True
+    return Path(source).is_dir() and SETTING.split(str(source))[0] not in recipe_names()
+
+
 def check_cache(source: str | Path, task: Task) -> None:
     """Refuse now, not after a training, a recipe's model that :func:`find` could not keep or read; ``source`` and ``task`` as there.
 
@@ -56,7 +64,7 @@ def check_cache(source: str | Path, task: Task) -> None:
         PermissionError: a recipe's model would have to be trained, and the folder for it cannot be written.
         ValueError: unknown recipe; the file that was kept is not whole.
     """
-    if str(source).endswith(".safetensors") or Path(source).is_dir():
+    if is_stored(source):
         return
     if not (path := _place(Recipe.load(source), task)).is_file():
         writable(cache(), "the environment variable PAGKIT_CACHE names another folder")

@@ -31,7 +31,7 @@ from ..attacks import Threat
 from ..attacks.autoattack import is_image, perturb
 from ..data import Split
 from ..data.rows import finite
-from ..models import batches, differentiable, log_odds, logits_of, ordinary
+from ..models import batches, differentiable, gradient_in, log_odds, logits_of, ordinary
 from .attacked import attacked, correct, logits
 from .intervals import Score
 from .tables import Table
@@ -214,7 +214,7 @@ def _gradient_norms(model: nn.Module, split: Split, batch_size: int | None) -> t
         for _, *part in batches(model, split, batch_size):
             x, y = ordinary(*part)
             x.requires_grad_()
-            (gradient,) = torch.autograd.grad(log_odds(logits_of(model, x), y).sum(), x)
+            gradient = gradient_in(x, log_odds(logits_of(model, x), y).sum())
             gradient, broken = finite(gradient)
             count += 0 if broken is None else int(broken.sum())
             norms.append(torch.linalg.vector_norm(gradient.flatten(1), dim=1).cpu())

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from ..attacks import checks
 from ..data import Task
-from ..models import batches, differentiable, logits_of
+from ..models import batches, differentiable, gradient_in, logits_of
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ def _rows(model: nn.Module, x: Tensor, y: Tensor, basis: Tensor) -> Tensor:
     checks.labels(logits, y)
     right = logits.argmax(1) == y
     gaps = logits.gather(1, y[:, None]) - logits  # (N, C), 0 for the label
-    each = [torch.autograd.grad(gap.sum(), x, retain_graph=True)[0].flatten(1) for gap in gaps.unbind(1)]
+    each = [gradient_in(x, gap.sum(), retain_graph=True).flatten(1) for gap in gaps.unbind(1)]
     slopes = torch.stack([g.norm(dim=1) for g in each], dim=1)
     others = torch.ones_like(gaps, dtype=torch.bool).scatter(1, y[:, None], False)
     margin, rival = gaps.where(others, torch.inf).min(1)

@@ -130,7 +130,7 @@ def objection(x_adv: object, x: Tensor, threat: Threat) -> str | None:
 def share_right(model: nn.Module, split: Split, throws: int = 1) -> Tensor:
     """In which share of ``throws`` calls each row is read correctly (N,). The throws are the same at every call of this function."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(2027)
+        torch.default_generator.manual_seed(2027)
         return torch.stack([model(split.x).argmax(1) == split.y for _ in range(throws)]).float().mean(0)
 
 

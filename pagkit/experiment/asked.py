@@ -53,7 +53,7 @@ def check(recipe: Recipe) -> None:
     for source in [options["ddpm"] for options in sources if options.get("ddpm") is not None]:
         if str(source).endswith(".safetensors") and not Path(source).is_file():
             raise FileNotFoundError(f"no file {source}; expected one that DDPM.save wrote")
-        if not _is_stored(source) and (method := Recipe.load(source).method) != "ddpm":
+        if not diffusion.is_stored(source) and (method := Recipe.load(source).method) != "ddpm":
             raise ValueError(f"recipe {source!r} has method {method!r}; expected 'ddpm'")
 
 
@@ -93,7 +93,7 @@ def lowered(recipe: Recipe, task: Task) -> tuple[Recipe, list[str]]:
     for key, mappings in (("target_options", {"": recipe.target_options}), ("alignment", dict(recipe.alignment))):
         for name, options in mappings.items():
             source = options.get("ddpm")
-            if source is not None and not _is_stored(source) and (patch := _patch(Recipe.load(source), task)):
+            if source is not None and not diffusion.is_stored(source) and (patch := _patch(Recipe.load(source), task)):
                 mappings[name] = {**options, "ddpm": f"{source}+model_options.patch={patch}"}
                 lower(f"{key}.{name}".rstrip(".") + ".ddpm", source, mappings[name]["ddpm"], sides)
                 changes[key] = mappings if key == "alignment" else mappings[name]
@@ -105,11 +105,6 @@ def lowered(recipe: Recipe, task: Task) -> tuple[Recipe, list[str]]:
             lower("batch_size", recipe.batch_size, size, why)
             changes["batch_size"] = size
     return replace(recipe, **changes), notes
-
-
-def _is_stored(source: str | Path) -> bool:
-    """Whether a diffusion model is a file or a folder, and not a recipe's."""
-    return str(source).endswith(".safetensors") or Path(source).is_dir()
 
 
 def _patch(recipe: Recipe, task: Task) -> int | None:

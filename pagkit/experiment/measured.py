@@ -88,7 +88,7 @@ def _samples(
     model: DDPM, task: Task, seed: int, progress: bool, sized: dict[str, Any], *, judge: str, per_class: int, guidance: float
 ) -> evaluation.Score:
     labels = torch.arange(len(task.classes)).repeat(per_class)
-    samples = model.sample(labels, guidance=guidance, generator=torch.Generator().manual_seed(seed))
+    samples = model.sample(labels, guidance=guidance, generator=torch.Generator().manual_seed(seed), **sized)
     return evaluation.accuracy(trained(judge, task, seed, model.unet.device, progress), Split(samples, labels), **sized)
 
 

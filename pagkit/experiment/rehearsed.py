@@ -108,7 +108,7 @@ def _diffusion(source: str | Path, task: Task) -> DDPM:
     """As :func:`pagkit.diffusion.find`; a recipe's model is not trained."""
     if str(source).endswith(".safetensors"):
         return DDPM.load(source)
-    if Path(source).is_dir():
+    if diffusion.is_stored(source):
         return diffusion.load_folder(source, task)
     return build(Recipe.load(source), task)
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ..data.rows import unit
-from ..models import log_odds, logits_of
+from ..models import gradient_in, log_odds, logits_of
 
 GRADIENTS = ("log_prob", "logit")
 Outputs = Callable[[Tensor], list[Tensor]]  # logits (B, C) -> k outputs (B,), of which each row depends on its own input only
@@ -47,7 +47,7 @@ def gradients(model: nn.Module, x: Tensor, outputs: Outputs, *, create_graph: bo
         logits = logits_of(model, x, finite=False)
         sums = [output.sum() for output in outputs(logits)]
         found = [
-            torch.autograd.grad(out, x, create_graph=create_graph, retain_graph=create_graph or i + 1 < len(sums))[0]
+            gradient_in(x, out, create_graph=create_graph, retain_graph=create_graph or i + 1 < len(sums))
             for i, out in enumerate(sums)
         ]
     return torch.stack(found, dim=1), logits

@@ -11,7 +11,7 @@
 from .batching import batches
 from .classifiers import ACTIVATIONS, BUILDERS, build
 from .layers import Normalize
-from .logits import NotFinite, log_odds, logits_of, refuse_broken
+from .logits import NotFinite, gradient_in, log_odds, logits_of, refuse_broken
 from .mode import differentiable, mode, ordinary
 from .weights import halved, load_weights, round_weights, save_weights
 
@@ -23,6 +23,7 @@ __all__ = [
     "batches",
     "build",
     "differentiable",
+    "gradient_in",
     "halved",
     "load_weights",
     "log_odds",

@@ -35,7 +35,7 @@ def build(name: str, task: Task, *, seed: int = 0, **options: object) -> nn.Modu
     if unknown := sorted(set(options) - set(known)):
         raise ValueError(f"unknown option {unknown[0]!r} for model {name!r}; expected some of {', '.join(known)}")
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)  # of the CPU alone, where weights are drawn
         return builder(task, **options)
 
 

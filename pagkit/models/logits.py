@@ -1,4 +1,4 @@
-"""What is read from a model: logits that can be trusted to be logits, and the log-odds of a class."""
+"""What is read from a model: logits that can be trusted to be logits, their gradients in the input, and the log-odds of a class."""
 
 from __future__ import annotations
 
@@ -43,6 +43,21 @@ def refuse_broken(logits: Tensor) -> None:
     if not logits.detach().isfinite().all():
         broken = int((~logits.isfinite()).any(1).sum())
         raise NotFinite(f"the model gave logits that are nan or infinite for {broken} of {len(logits)} inputs; expected finite numbers")
+
+
+def gradient_in(x: Tensor, value: Tensor, **options: bool) -> Tensor:
+    """The gradient of ``value``, a number that was computed from logits of x; like x. ``options`` are those of ``torch.autograd.grad``.
+
+    Raises:
+        ValueError: no path of differentiable operations leads from x to the value.
+    """
+    found = torch.autograd.grad(value, x, allow_unused=True, **options)[0] if value.requires_grad else None
+    if found is None:
+        raise ValueError(
+            "the model cannot be differentiated: its logits have no gradient in its input, as after detach(), numpy() or no_grad(), "
+            "or where they do not depend on it; expected torch operations all the way (Square, an attack without gradients, takes any)"
+        )
+    return found
 
 
 def log_odds(logits: Tensor, label: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from ..data import Task
 from ..data.defaults import plain_defaults
-from ..models import differentiable, log_odds, logits_of
+from ..models import differentiable, gradient_in, log_odds, logits_of
 from ..recipes.keys import CHANGES
 from .heuristics import nearest_neighbor, rows_by_class
 from .target import GradientTarget
@@ -72,7 +72,7 @@ def teacher(task: Task, model: nn.Module) -> GradientTarget:
             at = x.detach().clone().requires_grad_()
             logits = logits_of(model, at)
             outputs = [log_odds(logits, own).sum() for own in classes.to(x.device).unbind(1)]
-            return torch.stack([torch.autograd.grad(out, at, retain_graph=True)[0] for out in outputs], dim=1)
+            return torch.stack([gradient_in(at, out, retain_graph=True) for out in outputs], dim=1)
 
     return GradientTarget("teacher", directions, len(task.classes))
 

@@ -39,6 +39,7 @@ def test_same_seed_same_weights_and_samples(few: Task, ddpm: DDPM) -> None:
     images = ddpm.sample(labels, steps=5, generator=torch.Generator().manual_seed(4))
     assert torch.equal(images, again.sample(labels, steps=5, generator=torch.Generator().manual_seed(4)))
     assert torch.equal(ddpm.sample(labels, steps=5), ddpm.sample(labels, steps=5))
+    assert torch.allclose(ddpm.sample(labels, steps=5, batch_size=3), ddpm.sample(labels, steps=5), atol=1e-4), "the noise is the same"
     assert torch.equal(torch.get_rng_state(), state)
     weights = [model.unet.state_dict() for model in (ddpm, again, other)]
     assert all(torch.equal(weights[0][key], weights[1][key]) for key in weights[0])
@@ -191,6 +192,7 @@ def test_bad_calls(few: Task, ddpm: DDPM) -> None:
         (lambda: ddpm.noised(x - 1, 5, generator=generator), r"x ranges over \[-1, 0\]; expected finite values inside \(0.0, 1.0\)"),
         (lambda: ddpm.noised(x * torch.nan, 5, generator=generator), "x ranges over .*nan"),
         (lambda: ddpm.sample(0), "0 images were asked for; expected at least 1"),
+        (lambda: ddpm.sample(1, batch_size=0), "batch_size is 0; expected at least 1"),
         (lambda: ddpm.sample(2, steps=0), "steps is 0; expected 1 to 1000"),
         (lambda: ddpm.sample(torch.tensor([1, -1])), r"labels range over \[-1, 1\]"),
     ):
@@ -223,3 +225,10 @@ def test_a_folder_of_diffusers(few: Task, tmp_path: Path) -> None:
     next((tmp_path / "model").glob("*.safetensors")).write_bytes(b"cut")
     with pytest.raises(ValueError, match="does not hold a UNet2DModel of diffusers"):
         pretrained.find(tmp_path / "model", few)
+
+
+def test_a_folder_does_not_hide_a_recipe_of_its_name(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "digits-ddpm").mkdir()
+    assert not diffusion.is_stored("digits-ddpm") and not diffusion.is_stored("digits-ddpm+epochs=1")
+    assert diffusion.is_stored("./digits-ddpm") and diffusion.is_stored(tmp_path) and diffusion.is_stored("none.safetensors")

@@ -175,6 +175,23 @@ def test_a_model_made_inside_inference_mode_is_refused_with_the_way_out() -> Non
         assert evaluation.accuracy(model, part).correct == 8
 
 
+@pytest.mark.parametrize("how", ["detached", "numpy", "no_grad", "constant"])
+def test_a_model_that_cannot_be_differentiated_is_refused_and_square_reads_it(how: str) -> None:
+    forwards = {
+        "detached": lambda net, x: net(x.detach()),
+        "numpy": lambda net, x: torch.from_numpy(net(x).detach().numpy() * 1),
+        "no_grad": torch.no_grad()(lambda net, x: net(x)),
+        "constant": lambda net, x: net[1].bias.expand(len(x), -1),
+    }
+    model, part = Wrapped(forwards[how]), split()
+    bias = model.net[1].bias.detach().clone()
+    for attack in ("pgd", "targeted pgd", "autoattack", "checklist", "alignment"):
+        with pytest.raises(ValueError, match="the model cannot be differentiated: its logits have no gradient in its input"):
+            VERDICTS[attack](model, part)
+    evaluation.measure(model, task(part), "square-l2-0.5", queries=5, progress=False)
+    assert torch.equal(model.net[1].bias, bias), "nothing writes into the model's own numbers"
+
+
 class Edges(nn.Module):
     """Reads the sizes of differences between neighbours: their square root has no derivative at 0, where autograd gives nan."""
 
