@@ -1,7 +1,7 @@
 """The role {measured}: a number of a Markdown page with where it comes from, ``54.8 [53.0, 56.6] <digits-standard autoattack-l2-0.5>``.
 
 In the brackets stand a recipe and a metric for a mean over seeds, or two recipes for the second's lead over the first, and ``seeds=20-29``
-where not all seeds count; with ``seed=1`` it is the count of that run alone. The page says what a notebook's
+where not all seeds count; with ``seed=1`` it is the count of that run alone, or the lead within that seed. The page says what a notebook's
 :class:`pagkit.results.Estimate` or :func:`pagkit.results.count` says; another number than that of the results is an error of the build.
 """
 
@@ -22,6 +22,8 @@ def number(asked: str, runs: Sequence[results.Result]) -> results.Estimate | res
     """The number that the words in the brackets ask for."""
     *recipes, metric = (word for word in asked.split() if not word.startswith(("seed=", "seeds=")))
     if seed := re.search(r"\bseed=(\d+)\b", asked):
+        if len(recipes) == 2:
+            return results.difference([run for run in runs if run.seed == int(seed[1])], *recipes, metric, at_least=1)
         found = [run for run in runs if recipes == [run.recipe] and run.seed == int(seed[1])]
         if len(found) != 1:
             raise ValueError(f"{asked!r} fits {len(found)} results; expected one recipe and a seed with which it was run")
