@@ -64,12 +64,12 @@ def answer(*, roles: bool = False) -> str:
         f"{over(TOY, ALIGNED_TOY, WIDE, TOY_SEEDS)} points to cross-entropy, noise adds {over(TOY, NOISY_TOY, WIDE, TOY_SEEDS)}, "
         f"and alignment over noise is "
         f"{over(NOISY_TOY, ALIGNED_TOY, WIDE, TOY_SEEDS)}.",
-        f"**On photographs the length alone does better than a direction.** Small networks were trained on CIFAR-10, a JPEG copy, and read "
-        f"{min(clean):.0f} to {max(clean):.0f} % of clean photographs. Under AutoAttack at L2 0.5 they keep {once(SLOPED)} % with a "
+        f"**On photographs the length alone does as well as a direction, or better.** Small networks, trained on CIFAR-10, a JPEG copy, "
+        f"read {min(clean):.0f} to {max(clean):.0f} % of clean photographs. Under AutoAttack at L2 0.5 they keep {once(SLOPED)} % with a "
         f"penalty on the length of the gradient, {once(SCORED)} % with alignment to scores and {once(HARDENED)} % with adversarial "
         f"training. Photograph by photograph, scores over length are {lead(SLOPED, SCORED, PGD)} points under PGD at 0.5, and "
-        f"{lead(SLOPED, SCORED, ONE)} under AutoAttack at 1. All this is one seed. On a fifth of the photographs, with a weaker diffusion "
-        f"model and three seeds, scores over length are, under PGD, {over(FEW_SLOPED, FEW_SCORED, PGD)} at 0.5 and "
+        f"{lead(SLOPED, SCORED, ONE)} under AutoAttack at 1. These are single networks. On a fifth of the photographs, with a weaker "
+        f"diffusion model and three seeds, scores over length are, under PGD, {over(FEW_SLOPED, FEW_SCORED, PGD)} at 0.5 and "
         f"{over(FEW_SLOPED, FEW_SCORED, FAR_PGD)} at 1. Noise falls behind: there scores over it are {over(NOISED, FEW_SCORED, PGD)} at "
         f"0.5, and {over(NOISED, RULED, PGD)} at the weight that the rule chose.",
     )

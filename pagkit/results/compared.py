@@ -5,7 +5,7 @@ test examples. Then the spread over seeds holds both kinds of chance, and so doe
 lie close together by luck. So no interval is narrower than that of the examples alone, taken as if each seed had drawn its own: Wilson's
 (1927) for a mean, and for a difference that of two independent shares (Agresti and Caffo, 2000), which leaves out what the two recipes have
 in common. Where both files tell which of the same examples were held, these are compared one by one, and the interval is that of a
-difference of paired shares (Agresti and Min, 2005).
+difference of paired shares (Agresti and Min, 2005). Both add their pseudo-examples to the width alone; the middle is what was counted.
 
 Where the recipe's data fix a seed, or the results' digests say so, all seeds meet the same test examples, and the spread over seeds knows
 nothing of these. Both kinds of chance are independent then: the half-widths of the t interval and of the interval of the examples, which

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from pagkit import models, targets, training
+from pagkit import models, results, targets, training
 from pagkit.attacks import Threat, pgd
 from pagkit.data import Split, Task
 from pagkit.evaluation import (
@@ -41,7 +41,7 @@ def test_wilson_interval_against_published_values() -> None:
             Score(*bad)
 
 
-def test_a_score_knows_which_examples_it_counts(tmp_path) -> None:
+def test_a_score_knows_which_examples_it_counts() -> None:
     held = torch.tensor([True, False, True, True, False, False, False, False, True])
     score = Score.of(held)
     assert (score.correct, score.total, score.held) == (4, 9, "b080") and score == Score(4, 9) and Score(4, 9).each() is None
@@ -49,6 +49,17 @@ def test_a_score_knows_which_examples_it_counts(tmp_path) -> None:
     for bad in ("b0", "b08000", "b0c0", "3080", "b081", "b0-8", 5):
         with pytest.raises(ValueError, match="expected 4 hexadecimal digits, 4 of their first 9 bits set and no other"):
             Score(4, 9, bad)
+
+
+def test_which_examples_are_written_and_read_back(tmp_path) -> None:
+    origin = {"data": "", "hardware": "", "threads": 1, "train_seconds": 1.0, "evaluate_seconds": 1.0, "versions": {}, "commit": ""}
+    metrics = {"clean": Score.of(held := torch.arange(10) % 3 > 0), "pgd-l2-1": Score(2, 10)}
+    results.save(path := tmp_path / "result.json", results.Result("a", "digits", 0, metrics, origin))
+    found = results.load(path).metrics
+    assert torch.equal(found["clean"].each(), held) and found["pgd-l2-1"].each() is None
+    path.write_text(path.read_text().replace(found["clean"].held, "ffff"))
+    with pytest.raises(ValueError, match="result.json is not a result file.*held is 'ffff'"):
+        results.load(path)
 
 
 def test_accuracies_agree_with_a_plain_count(digits_cnn, digits) -> None:

@@ -81,6 +81,9 @@ def test_the_same_examples_are_compared_one_by_one() -> None:
     for other in (bits("b", two, "another"), digested(run("b", 1, 290), "abc")):  # nobody knows that these are the same, or which they are
         apart = results.difference([pair[0], other], "a", "b", "clean", at_least=1)
         assert apart.mean == pytest.approx(-2) and apart.high > 2 * half - 2 and "one by one" not in apart.told
+    row = torch.arange(160)  # R's PropCIs gives diffpropci.mp(40, 20, 160) as -0.21601726 to -0.03089632, about -20/162
+    gap = results.difference([bits("a", row < 140), bits("b", row >= 40)], "a", "b", "clean", at_least=1)
+    assert (gap.high - gap.low) / 100 == pytest.approx(0.21601726 - 0.03089632, abs=1e-5)
     assert results.difference([pair[0], bits("b", one)], "a", "b", "clean", at_least=1).high > 0, "no width is zero"
     assert results.difference([run("a", 1, 500), run("b", 1, 500)], "a", "b", "clean", at_least=1).high > 0
 
