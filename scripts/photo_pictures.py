@@ -66,17 +66,20 @@ def seen(net: nn.Module, x: Tensor, labels: Tensor, wanted: Tensor, bounds: tupl
 def draw(task: data.Task, nets: dict[str, nn.Module]) -> Figure:
     x, labels, wanted = rows(task)
     plots.use_style()
-    figure, axes = plt.subplots(2 * len(x), 1 + len(nets), figsize=(1.55 * (1 + len(nets)), 3.2 * len(x)))
+    width = max(len(nets), len(x))
+    figure, axes = plt.subplots(1 + 2 * len(x), width, figsize=(1.6 * width, 1.68 * (1 + 2 * len(x))))
     for axis in axes.flat:
         axis.axis("off")
     for row, (name, goal) in enumerate(PAIRS):
-        plots.show(axes[2 * row, 0], x[row])
-        axes[2 * row, 0].set_title(f"{name} → {goal}", fontsize=10)
-    for column, (name, net) in enumerate(nets.items(), 1):
+        plots.show(axes[0, row], x[row])
+        axes[0, row].set_title(name, fontsize=10)
+        for axis, told in zip(axes[1 + 2 * row :, 0], (f"towards {goal}", "reached"), strict=False):
+            axis.text(-0.04, 0.5, told, rotation=90, ha="right", va="center", transform=axis.transAxes, fontsize=10)
+    for column, (name, net) in enumerate(nets.items()):
         for row, (gradient, ghost) in enumerate(zip(*seen(net, x, labels, wanted, task.bounds), strict=True)):
-            plots.show_signed(axes[2 * row, column], gradient)
-            plots.show(axes[2 * row + 1, column], ghost)
-        axes[0, column].set_title(name, fontsize=10)
+            plots.show_signed(axes[1 + 2 * row, column], gradient)
+            plots.show(axes[2 + 2 * row, column], ghost)
+        axes[1, column].set_title(name, fontsize=10)
     return figure
 
 
