@@ -66,8 +66,8 @@ def answer(*, roles: bool = False) -> str:
         f"**On photographs a penalty on the length of the loss's gradient, which knows no direction, does as well or better.** Small "
         f"networks, trained on a JPEG copy of CIFAR-10, read {min(clean):.0f} to {max(clean):.0f} % of clean photographs. Under "
         f"AutoAttack at L2 0.5 they keep {once(SLOPED)} % with that penalty, {once(SCORED)} % with scores and {once(HARDENED)} % with "
-        f"adversarial training. At L2 1 scores over the penalty are {lead(SLOPED, SCORED, ONE)}. That is one network each; with three seeds on "
-        f"a fifth of the photographs, under PGD, it is {over(FEW_SLOPED, FEW_SCORED, PGD)} at 0.5 and "
+        f"adversarial training. At L2 1 scores over the penalty are {lead(SLOPED, SCORED, ONE)}. That is one network each; with three "
+        f"seeds on a fifth of the photographs, under PGD, it is {over(FEW_SLOPED, FEW_SCORED, PGD)} at 0.5 and "
         f"{over(FEW_SLOPED, FEW_SCORED, FAR_PGD)} at 1. Noise is behind: the penalty over it {over(NOISED, FEW_SLOPED, PGD)} at 0.5.",
     )
     return "\n".join(f"{i}. {line}" for i, line in enumerate(lines, 1))
