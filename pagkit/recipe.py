@@ -17,9 +17,9 @@ import yaml
 
 from .recipes import keys, text
 from .recipes.keys import REQUIRED, Key
+from .recipes.text import SETTING
 
 FOLDER = Path(__file__).with_name("recipes")
-SETTING = re.compile(r"\+(?=[\w.-]+=)")  # what comes before each changed setting in a recipe's name
 METHODS = ("standard", "ddpm")
 PARTS = {  # of a method, in the order in which its name has them: the key that each needs, and that no method without it takes
     "pag": "target",
@@ -158,19 +158,20 @@ class Recipe:
         return (*names, *(FIXED_BY_DDPM if self.method == "ddpm" else ()))
 
     @classmethod
-    def load(cls, name: str | Path, **changes: Any) -> Recipe:
+    def load(cls, name: str | Path, *settings: str, **changes: Any) -> Recipe:
         """A recipe by name, or from a YAML file when ``name`` ends in .yaml; ``changes`` replace single keys.
 
         A name may carry settings: ``digits-pag-nn+weight=0.1+model_options.activation=relu`` is the recipe ``digits-pag-nn`` with
         two keys changed, and that is its name from then on. Values are read as YAML. A dot leads into a mapping, unless a digit
-        follows it, as in ``metrics.pgd-l2-0.5.steps=100``.
+        follows it, as in ``metrics.pgd-l2-0.5.steps=100``. More ``settings`` may follow the name, each whole, whatever its value holds.
 
         Raises:
             ValueError: unknown name, key or value; a required key missing, among them the weight of a method with pag; in a file or
                 setting a value for a key that the method does not read; a key that stands twice; not a YAML mapping.
         """
         is_file = str(name).endswith(".yaml") and Path(name).is_file()  # whose folder may carry settings in its name
-        base, *settings = [str(name)] if is_file else SETTING.split(str(name))
+        base, *carried = [str(name)] if is_file else SETTING.split(str(name))
+        settings = (*carried, *settings)
         path = Path(base) if base.endswith(".yaml") else FOLDER / f"{base}.yaml"
         if not path.is_file():
             raise ValueError(f"unknown recipe {base!r}; expected a .yaml file or one of {', '.join(recipe_names())}")

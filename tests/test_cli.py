@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shlex
+import subprocess
 import sys
 from pathlib import Path
 
@@ -68,6 +69,8 @@ def test_set_changes_the_recipe_and_its_name(quick: Path, tmp_path: Path, capsys
     assert cli.main(["run", str(quick), "--set", "epochs=1", "--set", "model_options.hidden=[4]", "--out", str(out)]) == 0
     assert json.loads((out / "result.json").read_text())["recipe"] == "quick+epochs=1+model_options.hidden=[4]"
     assert load_file(out / "model.safetensors")["2.weight"].shape == (4, 2)
+    assert cli.main(["run", "digits-pag-sbg", "--set", f"target_options.ddpm={tmp_path}/digits-ddpm+epochs=1-seed0/model.safetensors"]) == 2
+    assert "epochs=1-seed0/model.safetensors; expected" in capsys.readouterr().err
     assert cli.main(["run", str(quick), "--set", "epoch=1", "--out", str(tmp_path / "no")]) == 2
     assert "unknown key 'epoch'" in capsys.readouterr().err and not (tmp_path / "no").exists()
 
@@ -381,3 +384,16 @@ def test_ctrl_c_says_the_command_that_resumes(quick: Path, tmp_path: Path, capsy
         stop_after(patch, 0)
         assert cli.main(["train", str(quick), "--run", str(tmp_path / "none")]) == 130
     assert "stopped; no result was written" in capsys.readouterr().err
+
+
+def test_ctrl_c_while_the_library_is_imported(quick: Path, tmp_path: Path) -> None:
+    code = f"""import sys
+from pagkit import cli
+class Stopped:
+    def find_spec(self, name, *rest):
+        if name == "torch":
+            raise KeyboardInterrupt
+sys.meta_path.insert(0, Stopped())
+sys.exit(cli.main(["train", {str(quick)!r}, "--run", {str(tmp_path / "run")!r}]))"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert (done.returncode, done.stderr) == (130, "pagkit: stopped; no result was written\n")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+SETTING = re.compile(r"\+(?=[\w.-]+=)")  # what comes before each changed setting in a recipe's name
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
@@ -38,7 +40,11 @@ def read(path: Path) -> dict[str, Any]:
 
 
 def change(entries: dict[str, Any], setting: str) -> None:
-    """Apply one ``key=value`` or ``key.option=value`` to a recipe's entries, and add it to the name."""
+    """Apply one ``key=value`` or ``key.option=value`` to a recipe's entries, and add it to the name.
+
+    A value in which the name would seem to go on with another setting, such as another recipe's name, stands there as JSON, with a code
+    for the plus sign: ``ddpm="digits-ddpm\\u002bepochs=1"``. YAML reads that too.
+    """
     key, _, text = setting.partition("=")
     *above, last = re.split(r"\.(?!\d)", key)
     inside = entries
@@ -52,5 +58,7 @@ def change(entries: dict[str, Any], setting: str) -> None:
         inside[last] = yaml.safe_load(text)
     except yaml.YAMLError as error:
         raise ValueError(f"setting {setting!r} is not valid YAML: {error}") from error
+    if SETTING.search(text):
+        setting = f"{key}=" + SETTING.sub(r"\\u002b", json.dumps(inside[last], ensure_ascii=False, default=str))
     if key != "name":
         entries["name"] += f"+{setting}"

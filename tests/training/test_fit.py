@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from torch.nn import functional as F
 
 from pagkit import losses, models, targets, training
@@ -169,6 +170,15 @@ def test_a_name_carries_settings() -> None:
         Recipe.load("digits-pag-nn+ramp=[")
     with pytest.raises(ValueError, match=r"setting 'lr.x=1' asks for an option inside lr, which is 0.002; expected one that holds"):
         Recipe.load("digits-pag-nn+lr.x=1")
+
+
+@pytest.mark.parametrize("value", ["digits-ddpm+epochs=1", "runs/digits-ddpm+epochs=1-seed0/model.safetensors", "'é+a=1' # +b=2"])
+def test_a_setting_is_whole_and_its_name_is_read_back(value: str) -> None:
+    setting = f"target_options.ddpm={value}"
+    recipe = Recipe.load("digits-pag-sbg", setting, "epochs=7")
+    assert recipe.target_options["ddpm"] == yaml.safe_load(value) and recipe.epochs == 7
+    assert Recipe.load(recipe.name) == recipe == Recipe.load("digits-pag-sbg").changed(setting, "epochs=7")
+    assert Recipe.load("digits-pag-sbg", "epochs=7").name == "digits-pag-sbg+epochs=7"
 
 
 def test_pag_adversarial_takes_cross_entropy_on_attacked_inputs(digits) -> None:
