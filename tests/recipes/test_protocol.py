@@ -23,7 +23,8 @@ import protocol  # noqa: E402
 def test_each_method_has_as_many_trials_and_all_else_in_common(name: str) -> None:
     plan = protocol.read(name)
     recipes = {method: [protocol.trial(trial, plan) for trial in names] for method, names in plan.trials.items()}
-    assert {len(set(names)) for names in plan.trials.values()} == {{"cifar10-laptop": 3, "cifar10-laptop-sums": 3, "three-modes": 6}.get(name, 8)}
+    expected = {"cifar10-laptop": 3, "cifar10-laptop-sums": 3, "three-modes": 6}.get(name, 8)
+    assert {len(set(names)) for names in plan.trials.values()} == {expected}
     common = ("task", "data", "model", "model_options", "epochs", "batch_size", "optimizer", "lr", "schedule", "weight_decay", "metrics")
     assert len({str([getattr(recipe, key) for key in common]) for found in recipes.values() for recipe in found}) == 1
     for method, found in recipes.items():
