@@ -46,7 +46,7 @@ def fit(
         run_dir: a folder for :mod:`pagkit.training.checkpoints`, made if missing. One is written before the first step and one at the
             end of each epoch; the last three stay.
         resume: go on from the last checkpoint in ``run_dir`` that can be read, or from the beginning where there is none. On a
-            CPU the weights are those of an uninterrupted training, bit for bit, unless the model itself draws random numbers.
+            CPU the weights are those of an uninterrupted training, bit for bit.
         checkpoint_seconds: within an epoch a checkpoint is written once the last one is this old; 0: after each step.
         log: write the parts of the loss, learning rate and weight to ``run_dir``/tensorboard, for TensorBoard.
         tell: called with a line about each epoch, such as ``print``.
@@ -55,7 +55,8 @@ def fit(
         progress: show a bar, once training has taken two seconds.
 
     Returns:
-        :class:`History`. The same seed and thread count give the same weights, bit for bit.
+        :class:`History`. The same seed and thread count give the same weights, bit for bit; a model that draws random numbers, as Dropout
+        does, draws them in each step from the recipe's seed and the step. The global random state is left as found.
 
     Raises:
         TypeError: training inputs that are not floating point, or labels that are not int64.

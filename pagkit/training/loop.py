@@ -107,7 +107,8 @@ class Loop:
         batches, stopped = math.ceil(examples / recipe.batch_size), False
         started, cpu_started = time.perf_counter() - history.seconds, time.process_time() - history.cpu_seconds
         logged = self.writer(f"{self.run_dir}/tensorboard", purge_step=state.step // batches + 1) if self.writer else nullcontext()
-        with mode(model, training=True), logged as writer:
+        own = torch.random.fork_rng(devices=range(torch.cuda.device_count()))  # manual_seed reseeds them all
+        with mode(model, training=True), own, logged as writer:
             bar = progress_bar(range(state.step // batches, recipe.epochs), recipe.name, "epoch", show=progress and not processes.rank())
             for epoch in bar:
                 if state.step % batches == 0:
@@ -119,6 +120,7 @@ class Loop:
                     weight = recipe.weight * ramp(share, *recipe.ramp)
                     with plain_defaults():
                         drawn = draw(rows, weight, state.generator)
+                    torch.manual_seed(recipe.seed * 2**31 + state.step * processes.count() + processes.rank())  # for a model that draws
                     parts = self._gradient(drawn, weight, loss, len(rows))
                     state.step += 1
                     if not parts["total"].isfinite():

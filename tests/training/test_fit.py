@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import os
 import sys
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from torch import nn
 from torch.nn import functional as F
 
 from pagkit import losses, models, targets, training
@@ -40,6 +42,19 @@ def test_same_seed_same_weights(name: str, toy, digits) -> None:
     assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
     assert any(not torch.equal(states[0][key], states[2][key]) for key in states[0])
     assert torch.equal(torch.get_rng_state(), global_state)
+
+
+def test_dropout_is_drawn_from_the_recipes_seed_also_when_it_is_resumed(toy, tmp_path: Path) -> None:
+    start, weights = nn.Sequential(nn.Linear(2, 8), nn.Dropout(0.5), nn.Linear(8, 2)), []
+    for seed, how in ((1, [{}]), (1, [{"run_dir": tmp_path, "stop": lambda: True}, {"run_dir": tmp_path, "resume": True}]), (2, [{}])):
+        model = copy.deepcopy(start)
+        for options in how:
+            torch.rand(3)
+            before = torch.get_rng_state()
+            fit(model, toy, short("three-modes-standard", seed=seed), progress=False, **options)
+            assert torch.equal(torch.get_rng_state(), before)
+        weights.append(model[0].weight)
+    assert torch.equal(weights[0], weights[1]) and not torch.equal(weights[0], weights[2])
 
 
 def test_history_mode_and_gradients(toy) -> None:
