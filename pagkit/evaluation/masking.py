@@ -31,7 +31,7 @@ from ..attacks import Threat
 from ..attacks.autoattack import is_image, perturb
 from ..data import Split
 from ..data.rows import finite
-from ..models import batches, differentiable, gradient_in, log_odds, logits_of, ordinary
+from ..models import batches, differentiable, gradient_in, log_odds, logits_of, ordinary, seeded
 from .attacked import attacked, correct, logits
 from .intervals import Score
 from .tables import Table
@@ -118,10 +118,10 @@ def checklist(
         kept, rows = held.clone(), held.nonzero().flatten()
         if len(rows):
             part = Split(split.x[rows], split.y[rows])
-            kept[rows] = correct(model, Split(attack(part), part.y), batch_size=batch_size)
+            kept[rows] = correct(model, Split(attack(part), part.y), batch_size=batch_size, seed=seed)
         return kept
 
-    clean = correct(model, split, batch_size=batch_size)
+    clean = correct(model, split, batch_size=batch_size, seed=seed)
     plain = spared(clean, lambda s: pgd(model, s))
     white = spared(plain, lambda s: pgd(model, s, steps=5 * steps // 2, restarts=5))
     one_step = spared(plain, lambda s: pgd(model, s, steps=1, step_size=threat.eps, random_start=False, keep="last"))
@@ -139,7 +139,7 @@ def checklist(
         noise = spared(noise, lambda s: threat.random_start(s.x, generator))
     scaled = {f"times {k:g}": spared(white, lambda s, k=k: pgd(_Scaled(model, k), s)) for k in (0.01, 100)}
     by_eps = dict(zip(radii, left, strict=True))
-    gradients, chance = _gradient_norms(model, split, batch_size), total / logits(model, split.first(2)).shape[1]
+    gradients, chance = _gradient_norms(model, split, batch_size, seed), total / logits(model, split.first(2)).shape[1]
     rows = _verdicts(plain, white, one_step, noise, blind, scaled, by_eps, gradients, chance)
     return Checklist(rows, f"gradient masking, {threat.norm} eps {threat.eps:g}")
 
@@ -207,10 +207,10 @@ def _diagonal(x: Tensor, threat: Threat) -> float:
     return side * (math.sqrt(x[0].numel()) if threat.norm == "l2" else 1.0)
 
 
-def _gradient_norms(model: nn.Module, split: Split, batch_size: int | None) -> tuple[Tensor, int]:
+def _gradient_norms(model: nn.Module, split: Split, batch_size: int | None, seed: int) -> tuple[Tensor, int]:
     """L2 norm of the gradient of the label's log-odds at each x, (N,), and of how many an entry was nan or infinite (which counts as 0)."""
     norms, count = [], 0
-    with differentiable(model):
+    with differentiable(model), seeded(seed):
         for _, *part in batches(model, split, batch_size):
             x, y = ordinary(*part)
             x.requires_grad_()

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from ..attacks import checks
 from ..data import Task
-from ..models import batches, differentiable, gradient_in, logits_of
+from ..models import batches, differentiable, gradient_in, logits_of, seeded
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ def portrait(model: nn.Module, task: Task, *, directions: int = 20, batch_size: 
     checks.rows(task.test.x, task.test.y)
     flat = task.train.x.flatten(1)
     basis = torch.linalg.svd(flat - flat.mean(0), full_matrices=False).Vh[:directions]
-    with differentiable(model):
+    with differentiable(model), seeded(0):
         parts = [_rows(model, x, y, basis.to(x)) for _, x, y in batches(model, task.test, batch_size)]
     found = torch.cat(parts)
     if len(found) == 0:

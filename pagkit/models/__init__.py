@@ -12,7 +12,7 @@ from .batching import batches
 from .classifiers import ACTIVATIONS, BUILDERS, build
 from .layers import Normalize
 from .logits import NotFinite, gradient_in, log_odds, logits_of, refuse_broken
-from .mode import differentiable, mode, ordinary
+from .mode import differentiable, mode, ordinary, seeded
 from .weights import halved, load_weights, round_weights, save_weights
 
 __all__ = [
@@ -33,4 +33,5 @@ __all__ = [
     "refuse_broken",
     "round_weights",
     "save_weights",
+    "seeded",
 ]

@@ -11,7 +11,11 @@ from torch import Tensor, nn
 
 @contextmanager
 def mode(model: nn.Module, *, training: bool) -> Iterator[None]:
-    """Training or eval mode inside the block; on leaving, each submodule is in the mode it was in."""
+    """Training or eval mode inside the block; on leaving, each submodule is in the mode it was in.
+
+    A model has one mode for all threads, and torch one random state, so give each thread that trains, attacks or measures a copy of its
+    own (``copy.deepcopy``), or let them take turns.
+    """
     before = [(module, module.training) for module in model.modules()]
     model.train(training)
     try:
@@ -31,6 +35,14 @@ def differentiable(model: nn.Module) -> Iterator[None]:
     if any(p.is_inference() for p in model.parameters()):
         raise ValueError("the model's parameters were made inside torch.inference_mode; expected one built or loaded outside it")
     with mode(model, training=False), torch.inference_mode(False), torch.enable_grad():
+        yield
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """torch's global random state, from which a model may draw, as ``seed`` makes it; on leaving it is as it was."""
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):  # manual_seed reseeds them all
+        torch.manual_seed(seed)
         yield
 
 

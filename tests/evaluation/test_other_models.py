@@ -224,6 +224,18 @@ def test_a_gradient_that_is_nan_fabricates_no_verdict_and_is_counted() -> None:
         assert -1 <= evaluation.alignment(model, task(part), MEANS) <= 1
 
 
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.parametrize("verdict", VERDICTS)
+def test_a_model_that_draws_gets_the_same_verdict_again_and_leaves_the_random_state(verdict: str) -> None:
+    noisy, found = Wrapped(lambda net, x: net(x + 0.3 * torch.randn_like(x))), []
+    for _ in range(2):
+        torch.rand(3)
+        before = torch.get_rng_state()
+        found.append(str(VERDICTS[verdict](noisy, split(40))))
+        assert torch.equal(torch.get_rng_state(), before)
+    assert found[0] == found[1]
+
+
 def test_labels_out_of_range_are_refused_by_every_verdict() -> None:
     for verdict, call in VERDICTS.items():
         if verdict not in ("targeted pgd", "alignment"):
