@@ -90,10 +90,7 @@ def check(model: nn.Module, task: Task, recipe: Recipe) -> None:
     """Refuse what :func:`fit` refuses of a model, its data and its recipe, before anything is trained."""
     if recipe.method == "ddpm":
         raise ValueError(f"recipe {recipe.name!r} trains a diffusion model, not a classifier; use pagkit.diffusion.DDPM.fit")
-    if len(task.train) == 0:
-        raise ValueError(f"the training split of {task.name} is empty")
-    attacks.checks.rows(task.train.x, task.train.y)
-    attacks.checks.in_range(task.train.y, len(task.classes), f"training labels of {task.name}")
+    attacks.checks.training(task)
     if (recipe.crop or recipe.flip) and len(task.shape) != 3:
         raise ValueError(f"crop and flip need images (C, H, W); {task.name} has inputs of shape {task.shape}")
     if not any(isinstance(layer, _BatchNorm) for layer in model.modules()):
