@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections import UserDict
 from collections.abc import Callable
@@ -222,6 +223,8 @@ def test_a_gradient_that_is_nan_fabricates_no_verdict_and_is_counted() -> None:
     assert (table.checks[9].verdict, table.checks[9].figure) == ("fail", "6 of 12 with an entry that is nan or infinite")
     with pytest.warns(RuntimeWarning, match="6 of 12 inputs had gradients"):
         assert -1 <= evaluation.alignment(model, task(part), MEANS) <= 1
+    with pytest.warns(RuntimeWarning, match="6 of 12 inputs had gradients with entries that are nan or infinite; these count as 0"):
+        assert all(map(math.isfinite, evaluation.portrait(model, task(part)).figures().values()))
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
