@@ -47,7 +47,8 @@ def _key(means: str, default: Any = REQUIRED, **limits: Any) -> Any:
 class Recipe:
     """Everything that defines an experiment, one YAML file each in ``pagkit/recipes``.
 
-    ``pagkit recipes NAME`` shows a recipe with what its keys mean.
+    ``pagkit recipes NAME`` shows a recipe with what its keys mean. NumPy's numbers, paths and the like become plain values, see
+    :func:`pagkit.recipes.text.plain`.
 
     Raises:
         ValueError: a value of the wrong type or out of range; names the recipe, the key and what was expected.
@@ -106,9 +107,8 @@ class Recipe:
 
     def __post_init__(self) -> None:
         for name, key in KEYS.items():
-            value = getattr(self, name)
-            if key.kind == "float" and type(value) is int:
-                object.__setattr__(self, name, float(value))
+            value = text.plain(getattr(self, name))
+            object.__setattr__(self, name, float(value) if key.kind == "float" and type(value) is int else value)
         try:
             self._check()
         except ValueError as error:
@@ -182,7 +182,7 @@ class Recipe:
         if twice := [setting for setting in settings if "seed" in changes and re.split(r"[.=]", setting)[0] == "seed"]:
             raise ValueError(f"setting {twice[0]!r} stands beside seed {changes['seed']}; expected one of them")
         entries |= changes
-        if unknown := sorted(set(entries) - set(KEYS)):
+        if unknown := sorted(set(entries) - set(KEYS), key=str):
             raise ValueError(f"{path.name}: unknown key {unknown[0]!r}; expected some of {', '.join(KEYS)}")
         if missing := [name for name, key in KEYS.items() if key.default is REQUIRED and name not in entries]:
             raise ValueError(f"{path.name}: key {missing[0]!r} is missing ({KEYS[missing[0]].means})")

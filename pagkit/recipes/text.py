@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +39,17 @@ def read(path: Path) -> dict[str, Any]:
     if not isinstance(entries, dict):
         raise ValueError(f"{path.name} holds {type(entries).__name__}; expected a mapping of recipe keys")
     return entries
+
+
+def plain(value: Any) -> Any:
+    """A value as YAML writes it: a scalar of NumPy or torch as Python's own, a path as text, and so inside mappings, lists and tuples."""
+    if isinstance(value, Mapping):
+        return {plain(key): plain(inside) for key, inside in value.items()}
+    if isinstance(value, (list, tuple)):
+        return (tuple if isinstance(value, tuple) else list)(plain(inside) for inside in value)
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    return value.item() if hasattr(value, "item") and getattr(value, "shape", None) == () else value
 
 
 def change(entries: dict[str, Any], setting: str) -> None:
