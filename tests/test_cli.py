@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shlex
@@ -259,6 +260,30 @@ def test_write_is_whole_or_not_at_all(tmp_path: Path, monkeypatch) -> None:
     with pytest.raises(OSError, match="disk full"):
         write_atomically(path, b"new")
     assert path.read_bytes() == b"old" and list(tmp_path.iterdir()) == [path]
+
+
+def test_files_get_the_permissions_that_new_files_get_and_errors_name_them(tmp_path: Path) -> None:
+    for mask, mode in ((0o077, 0o600), (0o022, 0o644)):
+        before = os.umask(mask)
+        write_atomically(tmp_path / "file", b"new")
+        os.umask(before)
+        assert (tmp_path / "file").stat().st_mode & 0o777 == mode
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(OSError, match=f"{tmp_path}/folder'$"):
+        write_atomically(tmp_path / "folder", b"new")
+
+
+def test_results_stay_until_the_new_weights_are_on_disk(quick: Path, tmp_path: Path, capsys, monkeypatch) -> None:
+    call = ["run", str(quick), "--set", "metrics={}", "--out", str(tmp_path / "out")]
+    assert cli.main(call) == 0
+    before = {path: path.read_bytes() for path in (tmp_path / "out").iterdir()}
+    state, about = models.load_weights(tmp_path / "out" / "model.safetensors")
+    models.save_weights(tmp_path / "out" / "model.safetensors", {name: value + 1 for name, value in state.items()}, about)
+    stop_after(monkeypatch, 0, OSError(errno.ENOSPC, "No space left on device"))
+    capsys.readouterr()
+    assert cli.main(call) == 1
+    assert f"pagkit: {tmp_path / 'out' / 'model.safetensors'}: No space left on device" in capsys.readouterr().err
+    assert (tmp_path / "out" / "result.json").read_bytes() == before[tmp_path / "out" / "result.json"]
 
 
 def test_weights_round_trip(tmp_path: Path, digits) -> None:
