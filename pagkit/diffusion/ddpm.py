@@ -15,6 +15,7 @@ from ..attacks import checks
 from ..data import Task
 from ..data.defaults import plain_defaults
 from ..exact import ALPHA_BAR, STEPS
+from ..models import ordinary
 from ..recipe import Recipe
 from ..recipes import keys
 from ..training import checkpoints
@@ -31,6 +32,7 @@ class DDPM(Denoiser):
     """A denoiser that can be trained. Make one with :meth:`fit` or :meth:`load`; arguments and errors as of the base class."""
 
     @classmethod
+    @torch.inference_mode(False)
     def fit(
         cls,
         task: Task,
@@ -94,6 +96,7 @@ def build(recipe: Recipe, task: Task) -> DDPM:
 
 
 @plain_defaults()
+@torch.inference_mode(False)
 def train(
     ddpm: DDPM,
     task: Task,
@@ -110,7 +113,8 @@ def train(
     errors as in :func:`pagkit.training.fit`.
     """
     checks.training(task)
-    z, y = ddpm.encode(task.train.x), task.train.y
+    x, y = ordinary(task.train.x.detach(), task.train.y)
+    z = ddpm.encode(x)
     if recipe.flip:
         z, y = torch.cat([z, z.flip(-1)]), y.repeat(2)
     options = {**SHARES, **recipe.model_options}

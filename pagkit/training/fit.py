@@ -6,6 +6,7 @@ It can be stopped at any moment and resumed.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -13,14 +14,15 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from .. import attacks, data, losses, targets
-from ..data import Task
-from ..models import NotFinite
+from ..data import Split, Task
+from ..models import NotFinite, ordinary
 from ..recipe import Recipe
 from . import checkpoints, processes
 from .loop import Draw, Loop, Loss
 from .state import History, average
 
 
+@torch.inference_mode(False)
 def fit(
     model: nn.Module,
     task: Task,
@@ -39,7 +41,7 @@ def fit(
 
     Args:
         model: as from :func:`pagkit.models.build`. Its mode is left as found.
-        task: the data.
+        task: the data; no gradient reaches them.
         recipe: method, optimizer, schedules; ``recipe.seed`` decides the order of the batches and all other draws.
         target: gradient directions for the methods with ``pag``; default: built from ``recipe.target``;
             :func:`pagkit.experiment.target` finds the diffusion model that ``score_based`` names.
@@ -61,14 +63,15 @@ def fit(
     Raises:
         TypeError: training inputs that are not floating point, or labels that are not int64.
         ValueError: an empty training split; training labels that are not (N,) or out of range; crop or flip on inputs that are not
-            images; BatchNorm and a batch of a single row, see :func:`single`; a recipe of method ``"ddpm"``; ``resume`` or ``log``
-            without ``run_dir``, checkpoints without ``resume``, or checkpoints that do not fit, see
-            :func:`pagkit.training.checkpoints.claim`.
+            images; BatchNorm and a batch of a single row, see :func:`single`; a recipe of method ``"ddpm"``; parameters that were made
+            inside ``torch.inference_mode``; ``resume`` or ``log`` without ``run_dir``, checkpoints without ``resume``, or checkpoints
+            that do not fit, see :func:`pagkit.training.checkpoints.claim`.
         ImportError: ``log`` without TensorBoard.
         OSError: a checkpoint cannot be written; an unwritable folder is found before the first step. Earlier ones are intact.
         TrainingDiverged: a loss that is not finite; says at which step, and restores the last good epoch's weights.
     """
     check(model, task, recipe)
+    task = replace(task, train=Split(*ordinary(task.train.x.detach(), task.train.y)))
     forward = torch.compile(model, dynamic=False) if recipe.compile else model
     loop = Loop(
         model,

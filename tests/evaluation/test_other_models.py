@@ -174,6 +174,8 @@ def test_a_model_made_inside_inference_mode_is_refused_with_the_way_out() -> Non
             with pytest.raises(ValueError, match="parameters were made inside torch.inference_mode; expected one built or loaded outside"):
                 VERDICTS[attack](model, part)
         assert evaluation.accuracy(model, part).correct == 8
+        large = nn.Sequential(nn.Conv2d(3, 5, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())  # of inputs whose batch is measured first
+        assert evaluation.accuracy(large, Split(torch.rand(3, 3, 300, 300), torch.arange(3))).total == 3
 
 
 @pytest.mark.parametrize("how", ["detached", "numpy", "no_grad", "constant"])

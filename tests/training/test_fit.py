@@ -6,6 +6,7 @@ import copy
 import math
 import os
 import sys
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -115,6 +116,34 @@ def test_augmentation_shifts_and_flips() -> None:
     assert (moved.flatten(1).sum(1) == 1).all()
     places = moved.mean(0)[0].nonzero()
     assert places.min(0).values.tolist() == [1, 0] and places.max(0).values.tolist() == [3, 4]
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, TrainingDiverged])
+def test_a_training_that_breaks_off_leaves_no_gradient_and_no_order_of_memory(error: type[BaseException], digits) -> None:
+    task, model = replace(digits, train=digits.train.first(40)), models.build("cnn", digits, width=4).eval()
+
+    def stop() -> bool:
+        raise error
+
+    with pytest.raises(error):
+        fit(model, task, short("digits-standard", channels_last=True), progress=False, stop=stop)
+    assert all(p.grad is None and p.is_contiguous() for p in model.parameters()) and not model.training
+
+
+def test_what_the_caller_does_with_gradients_changes_nothing(toy) -> None:
+    weights, contexts = [], (nullcontext, torch.no_grad, torch.inference_mode)
+    for context in contexts:
+        model = models.build("mlp", toy)
+        with context():
+            x = toy.train.x.clone() if context is torch.inference_mode else toy.train.x.clone().requires_grad_()
+            fit(model, replace(toy, train=Split(x, toy.train.y.clone())), short("three-modes-pag-nn"), progress=False)
+        assert x.grad is None
+        weights.append(model.state_dict())
+    assert all(torch.equal(value, other[name]) for other in weights[1:] for name, value in weights[0].items())
+    with torch.inference_mode():
+        model = models.build("mlp", toy)
+    with pytest.raises(ValueError, match="parameters were made inside torch.inference_mode; expected one built or loaded outside it"):
+        fit(model, toy, short("three-modes-standard"), progress=False)
 
 
 def test_bad_tasks(toy) -> None:
