@@ -5,7 +5,7 @@
 3. Accuracy falls with eps, each radius attacked afresh, and ends at chance or below.
 4. With eps the diagonal of the box (of the data, for infinite bounds), PGD leaves nothing.
 5. Attacks that see no gradient of the model find nothing: Square with ``queries`` queries (AutoAttack's has 5000), and PGD
-   on ``surrogate``. Not run for want of both.
+   on ``surrogate``. Not run for want of both. (Square attacks images in float32 only, and needs the package pyautoattack.)
 6. Ten random points of the ball find nothing.
 7. PGD on the logits times 0.01 and times 100 finds nothing. A scale-free loss such as DLR gives the same gradient direction
    at every scale, so running it twice compares a thing with itself. The log-odds that PGD climbs
@@ -128,7 +128,7 @@ def checklist(
     radii = [k * threat.eps for k in (0.5, 1, 2, 4)] + [max(_diagonal(split.x, threat), 4 * threat.eps)]
     left = [int(spared(clean, lambda s, r=r: pgd(model, s, replace(threat, eps=r))).sum()) for r in radii]
     blind: dict[str, Tensor] = {}
-    if is_image(split.x.shape[1:]):
+    if is_image(split.x.shape[1:]) and split.x.dtype == torch.float32:
         with suppress(ImportError):  # the row says what ran
             square = {"attacks": ["square"], "queries": queries, "seed": seed, "progress": progress, "batch_size": batch_size}
             blind["Square"] = spared(white, lambda s: perturb(model, s, threat, **square))
@@ -186,14 +186,14 @@ def _verdicts(
 
 
 class _Scaled(nn.Module):
-    """``factor`` times the logits of ``model``."""
+    """``factor`` times the logits of ``model``, in float32 at least."""
 
     def __init__(self, model: nn.Module, factor: float) -> None:
         super().__init__()
         self.model, self.factor = model, factor
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.factor * self.model(x)
+        return self.factor * logits_of(self.model, x, finite=False)
 
 
 def _check(name: str, passed: bool | None, figure: str) -> Check:
