@@ -18,6 +18,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable
 from contextlib import suppress
@@ -108,6 +109,7 @@ def checklist(
     if threat.eps == 0:
         raise ValueError("eps is 0; expected a positive radius")
     generator, total = torch.Generator().manual_seed(seed), len(split)
+    throws = itertools.count(seed)  # a model that draws random numbers draws them anew for each verdict
 
     def pgd(net: nn.Module, part: Split, within: Threat = threat, **options: Any) -> Tensor:
         how = {"progress": progress, "generator": generator, "batch_size": batch_size, "steps": steps}
@@ -118,10 +120,10 @@ def checklist(
         kept, rows = held.clone(), held.nonzero().flatten()
         if len(rows):
             part = Split(split.x[rows], split.y[rows])
-            kept[rows] = correct(model, Split(attack(part), part.y), batch_size=batch_size, seed=seed)
+            kept[rows] = correct(model, Split(attack(part), part.y), batch_size=batch_size, seed=next(throws))
         return kept
 
-    clean = correct(model, split, batch_size=batch_size, seed=seed)
+    clean = correct(model, split, batch_size=batch_size, seed=next(throws))
     plain = spared(clean, lambda s: pgd(model, s))
     white = spared(plain, lambda s: pgd(model, s, steps=5 * steps // 2, restarts=5))
     one_step = spared(plain, lambda s: pgd(model, s, steps=1, step_size=threat.eps, random_start=False, keep="last"))
