@@ -118,7 +118,7 @@ class Loop:
                     weight = recipe.weight * ramp(share, *recipe.ramp)
                     with plain_defaults():
                         drawn = draw(rows, weight, state.generator)
-                    torch.manual_seed(recipe.seed * 2**31 + state.step * processes.count() + processes.rank())  # for a model that draws
+                    self._seed()
                     parts = self._gradient(drawn, weight, loss, len(rows))
                     state.step += 1
                     if not parts["total"].isfinite():
@@ -156,7 +156,7 @@ class Loop:
         """The model as it is trained. On leaving, also by an error or Ctrl-C, it is in the mode it was in, without gradients, its weights
         in the usual order of memory, and the global random state is as before."""
         nets = [self.model] if self.state.average is None else [self.model, self.state.average]
-        own = torch.random.fork_rng(devices=range(torch.cuda.device_count()))  # manual_seed reseeds them all
+        own = torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else [])
         try:
             for net in nets if self.recipe.channels_last else []:
                 net.to(memory_format=torch.channels_last)
@@ -166,6 +166,13 @@ class Loop:
             self.state.optimizer.zero_grad(set_to_none=True)
             if self.recipe.channels_last:
                 self.model.to(memory_format=torch.contiguous_format)
+
+    def _seed(self) -> None:
+        """Seed what a model may draw from, by step and process; torch.manual_seed, for all devices, is slow beside a step of the toy."""
+        seed = self.recipe.seed * 2**31 + self.state.step * processes.count() + processes.rank()
+        torch.default_generator.manual_seed(seed)
+        if self.device.type == "cuda":
+            torch.cuda.default_generators[self.device.index].manual_seed(seed)
 
     def _gradient(self, drawn: dict[str, Tensor], weight: float, loss: Loss, size: int) -> dict[str, Tensor]:
         """Leave the gradient of the loss of all rows in the parameters; gives the loss's parts.
