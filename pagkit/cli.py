@@ -44,9 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         _say_notes(error)
         return 2 if isinstance(error, WRONG) else 1
     except KeyboardInterrupt as stop:
-        from .training import checkpoints
-
-        if kept := checkpoints.paths(args.run) if args.call is _train else []:
+        if kept := sorted(Path(args.run).glob("checkpoint-*.pt")) if args.call is _train else []:  # no import: it may be what was stopped
             again = shlex.join(["pagkit", *argv, *([] if args.resume else ["--resume"])])
             _say(f"stopped; {kept[-1]} is kept, and this command goes on from it:\n  {again}")
         elif not _say_notes(stop, "stopped; "):
@@ -128,7 +126,7 @@ def _explain(recipe: Recipe) -> int:
 
 
 def _recipe(args: argparse.Namespace) -> Recipe:
-    return Recipe.load("+".join([args.recipe, *args.set]), **({} if args.seed is None else {"seed": args.seed}))
+    return Recipe.load(args.recipe, *args.set, **({} if args.seed is None else {"seed": args.seed}))
 
 
 def _show(result: Result) -> None:
@@ -224,14 +222,15 @@ def _add_device(command: argparse.ArgumentParser) -> None:
 def _setting(text: str) -> str:
     if not re.match(r"[\w.-]+=", text):
         raise argparse.ArgumentTypeError(f"setting is {text!r}; expected KEY=VALUE, such as weight=0.1")
-    return _named(f"+{text}")[1:]
+    if re.split("[.=]", text)[0] in ("seed", "name"):
+        raise argparse.ArgumentTypeError(f"setting is {text!r}; the seed is set with --seed, and the name is made of the settings")
+    return text
 
 
 def _named(text: str) -> str:
     """A recipe, whose name may carry settings."""
     for setting in SETTING.split(text)[1:]:
-        if re.split("[.=]", setting)[0] in ("seed", "name"):
-            raise argparse.ArgumentTypeError(f"setting is {setting!r}; the seed is set with --seed, and the name is made of the settings")
+        _setting(setting)
     return text
 
 

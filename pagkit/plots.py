@@ -13,8 +13,9 @@ from torch import Tensor, nn
 
 from . import exact
 from .data import Split
+from .data.defaults import plain_defaults
 from .evaluation import Score
-from .models import mode
+from .models import mode, seeded
 
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#444444")  # Okabe & Ito, 2008
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
@@ -119,6 +120,7 @@ def bars(names: Sequence[str], scores: Mapping[str, Sequence[Score]], *, axis: A
     return axis
 
 
+@plain_defaults()
 def decision_map(
     model: nn.Module,
     split: Split,
@@ -135,8 +137,8 @@ def decision_map(
     axis = axis or plt.subplots(figsize=(4.2, 4.2))[1]
     x1, x2 = torch.linspace(box[0], box[1], resolution), torch.linspace(box[2], box[3], resolution)
     grid = torch.stack(torch.meshgrid(x1, x2, indexing="xy"), -1).reshape(-1, 2)
-    with torch.no_grad(), mode(model, training=False):
-        share = model(grid).softmax(1)[:, 1].reshape(resolution, resolution)
+    with torch.no_grad(), mode(model, training=False), seeded(0):
+        share = model(grid).softmax(1)[:, 1].reshape(resolution, resolution).cpu().numpy()
     colors = plt.matplotlib.colors.LinearSegmentedColormap.from_list("two", ["#9ecae1", "#ffffff", "#f6b48f"])
     axis.imshow(share, extent=box, origin="lower", cmap=colors, vmin=0, vmax=1, aspect="auto", interpolation="bilinear")
     if boundary:

@@ -17,9 +17,9 @@ import yaml
 
 from .recipes import keys, text
 from .recipes.keys import REQUIRED, Key
+from .recipes.text import SETTING
 
 FOLDER = Path(__file__).with_name("recipes")
-SETTING = re.compile(r"\+(?=[\w.-]+=)")  # what comes before each changed setting in a recipe's name
 METHODS = ("standard", "ddpm")
 PARTS = {  # of a method, in the order in which its name has them: the key that each needs, and that no method without it takes
     "pag": "target",
@@ -47,7 +47,8 @@ def _key(means: str, default: Any = REQUIRED, **limits: Any) -> Any:
 class Recipe:
     """Everything that defines an experiment, one YAML file each in ``pagkit/recipes``.
 
-    ``pagkit recipes NAME`` shows a recipe with what its keys mean.
+    ``pagkit recipes NAME`` shows a recipe with what its keys mean. NumPy's numbers, paths and the like become plain values, see
+    :func:`pagkit.recipes.text.plain`.
 
     Raises:
         ValueError: a value of the wrong type or out of range; names the recipe, the key and what was expected.
@@ -106,9 +107,8 @@ class Recipe:
 
     def __post_init__(self) -> None:
         for name, key in KEYS.items():
-            value = getattr(self, name)
-            if key.kind == "float" and type(value) is int:
-                object.__setattr__(self, name, float(value))
+            value = text.plain(getattr(self, name))
+            object.__setattr__(self, name, float(value) if key.kind == "float" and type(value) is int else value)
         try:
             self._check()
         except ValueError as error:
@@ -158,19 +158,20 @@ class Recipe:
         return (*names, *(FIXED_BY_DDPM if self.method == "ddpm" else ()))
 
     @classmethod
-    def load(cls, name: str | Path, **changes: Any) -> Recipe:
+    def load(cls, name: str | Path, *settings: str, **changes: Any) -> Recipe:
         """A recipe by name, or from a YAML file when ``name`` ends in .yaml; ``changes`` replace single keys.
 
         A name may carry settings: ``digits-pag-nn+weight=0.1+model_options.activation=relu`` is the recipe ``digits-pag-nn`` with
         two keys changed, and that is its name from then on. Values are read as YAML. A dot leads into a mapping, unless a digit
-        follows it, as in ``metrics.pgd-l2-0.5.steps=100``.
+        follows it, as in ``metrics.pgd-l2-0.5.steps=100``. More ``settings`` may follow the name, each whole, whatever its value holds.
 
         Raises:
             ValueError: unknown name, key or value; a required key missing, among them the weight of a method with pag; in a file or
                 setting a value for a key that the method does not read; a key that stands twice; not a YAML mapping.
         """
         is_file = str(name).endswith(".yaml") and Path(name).is_file()  # whose folder may carry settings in its name
-        base, *settings = [str(name)] if is_file else SETTING.split(str(name))
+        base, *carried = [str(name)] if is_file else SETTING.split(str(name))
+        settings = (*carried, *settings)
         path = Path(base) if base.endswith(".yaml") else FOLDER / f"{base}.yaml"
         if not path.is_file():
             raise ValueError(f"unknown recipe {base!r}; expected a .yaml file or one of {', '.join(recipe_names())}")
@@ -181,7 +182,7 @@ class Recipe:
         if twice := [setting for setting in settings if "seed" in changes and re.split(r"[.=]", setting)[0] == "seed"]:
             raise ValueError(f"setting {twice[0]!r} stands beside seed {changes['seed']}; expected one of them")
         entries |= changes
-        if unknown := sorted(set(entries) - set(KEYS)):
+        if unknown := sorted(set(entries) - set(KEYS), key=str):
             raise ValueError(f"{path.name}: unknown key {unknown[0]!r}; expected some of {', '.join(KEYS)}")
         if missing := [name for name, key in KEYS.items() if key.default is REQUIRED and name not in entries]:
             raise ValueError(f"{path.name}: key {missing[0]!r} is missing ({KEYS[missing[0]].means})")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shlex
+import subprocess
 import sys
 from pathlib import Path
 
@@ -68,6 +70,8 @@ def test_set_changes_the_recipe_and_its_name(quick: Path, tmp_path: Path, capsys
     assert cli.main(["run", str(quick), "--set", "epochs=1", "--set", "model_options.hidden=[4]", "--out", str(out)]) == 0
     assert json.loads((out / "result.json").read_text())["recipe"] == "quick+epochs=1+model_options.hidden=[4]"
     assert load_file(out / "model.safetensors")["2.weight"].shape == (4, 2)
+    assert cli.main(["run", "digits-pag-sbg", "--set", f"target_options.ddpm={tmp_path}/digits-ddpm+epochs=1-seed0/model.safetensors"]) == 2
+    assert "epochs=1-seed0/model.safetensors; expected" in capsys.readouterr().err
     assert cli.main(["run", str(quick), "--set", "epoch=1", "--out", str(tmp_path / "no")]) == 2
     assert "unknown key 'epoch'" in capsys.readouterr().err and not (tmp_path / "no").exists()
 
@@ -258,6 +262,30 @@ def test_write_is_whole_or_not_at_all(tmp_path: Path, monkeypatch) -> None:
     assert path.read_bytes() == b"old" and list(tmp_path.iterdir()) == [path]
 
 
+def test_files_get_the_permissions_that_new_files_get_and_errors_name_them(tmp_path: Path) -> None:
+    for mask, mode in ((0o077, 0o600), (0o022, 0o644)):
+        before = os.umask(mask)
+        write_atomically(tmp_path / "file", b"new")
+        os.umask(before)
+        assert (tmp_path / "file").stat().st_mode & 0o777 == mode
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(OSError, match=f"{tmp_path}/folder'$"):
+        write_atomically(tmp_path / "folder", b"new")
+
+
+def test_results_stay_until_the_new_weights_are_on_disk(quick: Path, tmp_path: Path, capsys, monkeypatch) -> None:
+    call = ["run", str(quick), "--set", "metrics={}", "--out", str(tmp_path / "out")]
+    assert cli.main(call) == 0
+    before = {path: path.read_bytes() for path in (tmp_path / "out").iterdir()}
+    state, about = models.load_weights(tmp_path / "out" / "model.safetensors")
+    models.save_weights(tmp_path / "out" / "model.safetensors", {name: value + 1 for name, value in state.items()}, about)
+    stop_after(monkeypatch, 0, OSError(errno.ENOSPC, "No space left on device"))
+    capsys.readouterr()
+    assert cli.main(call) == 1
+    assert f"pagkit: {tmp_path / 'out' / 'model.safetensors'}: No space left on device" in capsys.readouterr().err
+    assert (tmp_path / "out" / "result.json").read_bytes() == before[tmp_path / "out" / "result.json"]
+
+
 def test_weights_round_trip(tmp_path: Path, digits) -> None:
     state = models.build("cnn", digits).state_dict()
     models.save_weights(tmp_path / "w.safetensors", state)
@@ -381,3 +409,16 @@ def test_ctrl_c_says_the_command_that_resumes(quick: Path, tmp_path: Path, capsy
         stop_after(patch, 0)
         assert cli.main(["train", str(quick), "--run", str(tmp_path / "none")]) == 130
     assert "stopped; no result was written" in capsys.readouterr().err
+
+
+def test_ctrl_c_while_the_library_is_imported(quick: Path, tmp_path: Path) -> None:
+    code = f"""import sys
+from pagkit import cli
+class Stopped:
+    def find_spec(self, name, *rest):
+        if name == "torch":
+            raise KeyboardInterrupt
+sys.meta_path.insert(0, Stopped())
+sys.exit(cli.main(["train", {str(quick)!r}, "--run", {str(tmp_path / "run")!r}]))"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert (done.returncode, done.stderr) == (130, "pagkit: stopped; no result was written\n")

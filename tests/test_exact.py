@@ -24,6 +24,12 @@ def random_net(seed: int, hidden: int = 32, classes: int = 2) -> nn.Sequential:
     return net.double()
 
 
+def broken_net() -> nn.Sequential:
+    net = random_net(0)
+    nn.init.constant_(net[0].bias, torch.nan)
+    return net
+
+
 def brute_force(model: nn.Module, x: torch.Tensor, reach: float, rays: int = 540, samples: int = 300) -> torch.Tensor:
     """Distance to the first change of class, or tie of the two highest logits, along many rays.
 
@@ -182,6 +188,7 @@ def test_six_hundred_points_in_under_a_second() -> None:
         (nn.Sequential(nn.Linear(2, 4), nn.ReLU(), nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 2)), torch.zeros(1, 2), "one hidden ReLU"),
         (nn.Sequential(nn.Linear(2, 4), nn.ReLU(), nn.Linear(4, 1)), torch.zeros(1, 2), "has 1 output"),
         (nn.Linear(2, 2), torch.zeros(1, 2), r"\[Linear\]"),
+        (broken_net(), torch.zeros(1, 2), "has 32 weights that are nan or infinite; exact radii need finite ones"),
     ],
 )
 def test_refuses_what_it_cannot_do_exactly(model: nn.Module, x: torch.Tensor, message: str) -> None:

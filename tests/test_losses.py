@@ -211,6 +211,26 @@ def test_zero_gradients_and_tiny_gradients() -> None:
     assert cosine(torch.zeros(1, 1, 2), tiny).item() == 0
 
 
+@pytest.mark.parametrize("context", [torch.no_grad, torch.inference_mode])
+def test_input_gradients_where_gradients_are_off(case, context) -> None:
+    model, x, y, directions, classes = case
+    expected = input_gradients(model, x, classes)
+    with context():
+        found = input_gradients(model, x.clone(), classes.clone())
+        assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
+        made = nn.Linear(2, 2)
+        if context is torch.inference_mode:
+            with pytest.raises(ValueError, match="parameters were made inside torch.inference_mode"):
+                input_gradients(made, torch.zeros(1, 2), torch.zeros(1, 1, dtype=torch.int64))
+
+
+def test_a_model_that_writes_into_its_input_does_not_change_what_is_seen() -> None:
+    x, layer = torch.rand(3, 2), nn.Linear(2, 2)
+    seen = x.clone()
+    objective(lambda z: layer(z.mul_(2)), x.clone(), torch.tensor([0, 1, 0]), [(1.0, Slope())], seen=seen)
+    assert torch.equal(seen, x)
+
+
 def test_nothing_is_left_on_x_or_the_parameters(case) -> None:
     model, x, y, directions, classes = case
     pag_loss(model, x, y, directions, classes, weight=1.0)

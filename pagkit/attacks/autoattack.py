@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from ..data import Split, progress_bar
 from ..data.defaults import plain_defaults
 from ..data.rows import finite
-from ..models import batches, differentiable, gradient_in, logits_of, ordinary
+from ..models import batches, differentiable, gradient_in, logits_of, ordinary, seeded
 from . import checks
 from .threat import Threat
 
@@ -88,7 +88,7 @@ def perturb(
             raise ValueError(f"{name} is {value}; expected at least 1")
     low, width = _box(split.x, threat)
     moved = []
-    with _undisturbed(model):
+    with _undisturbed(model, seed):
         for _, *part in progress_bar(list(batches(model, split, batch_size)), "AutoAttack", "batch", show=progress):
             x, y = ordinary(*part)
             classes = checks.labels(logits_of(model, x), y)
@@ -204,7 +204,7 @@ class _Said(logging.Handler):
 
 
 @contextmanager
-def _undisturbed(model: nn.Module) -> Iterator[None]:
+def _undisturbed(model: nn.Module, seed: int) -> Iterator[None]:
     """Eval mode and silence inside; on leaving, whatever pyautoattack or the model changed is as before, and its warnings are passed on.
 
     FAB calls ``backward``, which would fill parameter gradients: parameters are frozen meanwhile. A check for dynamic
@@ -213,8 +213,7 @@ def _undisturbed(model: nn.Module) -> Iterator[None]:
     logger, said = logging.getLogger("auto-attack"), _Said()
     free = [p for p in model.parameters() if p.requires_grad]
     before, trace, numpy_state, python_state = vars(logger).copy(), sys.gettrace(), np.random.get_state(), random.getstate()  # noqa: NPY002
-    devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else []
-    with plain_defaults(), differentiable(model), torch.random.fork_rng(devices=devices):
+    with plain_defaults(), differentiable(model), seeded(seed):
         try:
             logger.disabled, logger.propagate, logger.handlers, logger.level = False, False, [said], logging.WARNING
             for p in free:

@@ -7,6 +7,8 @@ import math
 import torch
 from torch import Tensor
 
+from ..data import Task
+
 
 def rows(x: Tensor, y: Tensor) -> None:
     """Refuse inputs and labels that do not belong together row by row.
@@ -21,6 +23,14 @@ def rows(x: Tensor, y: Tensor) -> None:
         raise TypeError(f"y has dtype {y.dtype}; expected torch.int64")
     if x.ndim < 2 or y.ndim != 1 or len(x) != len(y):
         raise ValueError(f"x has shape {tuple(x.shape)} and y {tuple(y.shape)}; expected (N, *shape) and (N,)")
+
+
+def training(task: Task) -> None:
+    """Refuse a training split that is empty, what :func:`rows` refuses of it, and labels out of range."""
+    if len(task.train) == 0:
+        raise ValueError(f"the training split of {task.name} is empty")
+    rows(task.train.x, task.train.y)
+    in_range(task.train.y, len(task.classes), f"training labels of {task.name}")
 
 
 def batch(x: Tensor, y: Tensor, bounds: tuple[float, float]) -> None:

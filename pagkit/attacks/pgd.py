@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from ..data.rows import finite, per_row
-from ..models import differentiable, gradient_in, log_odds, logits_of, ordinary
+from ..models import differentiable, gradient_in, log_odds, logits_of, ordinary, seeded
 from . import checks
 from .threat import Threat
 
@@ -53,7 +53,8 @@ def pgd(
     """Projected gradient descent (Madry et al., 2018).
 
     Args:
-        model: takes x, gives logits (N, C). Attacked in eval mode; left exactly as found.
+        model: takes x, gives logits (N, C). Attacked in eval mode; left exactly as found. Threads need a copy each, see
+            :func:`pagkit.models.mode`.
         x: inputs (N, *shape), floating point, inside ``threat.bounds``.
         y: true labels (N,), int64 in [0, C).
         threat: norm, eps and bounds.
@@ -197,7 +198,5 @@ def _undisturbed(model: nn.Module, generator: torch.Generator) -> Iterator[None]
 
     A model with randomness of its own draws from a state that ``generator`` seeds.
     """
-    devices = range(torch.cuda.device_count())  # manual_seed reseeds them all
-    with differentiable(model), torch.random.fork_rng(devices=devices):
-        torch.manual_seed(int(torch.randint(2**62, (), generator=generator, device=generator.device)))
+    with differentiable(model), seeded(int(torch.randint(2**62, (), generator=generator, device=generator.device))):
         yield

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,20 +14,20 @@ from pathlib import Path
 def whole(path: Path) -> Iterator[tuple[int, Path]]:
     """A new empty file beside ``path``, open, as (descriptor, its path); on leaving it is on disk under the name ``path``.
 
-    Where the block raises, ``path`` is as it was before, and nothing else is left. The folder is made if it is missing.
+    Where the block raises, ``path`` is as it was before, and nothing else is left; an OSError then names it. The folder is made if it is
+    missing.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
-        try:
-            yield handle, Path(name)
-            os.fsync(handle)
-        finally:
-            os.close(handle)
-        os.chmod(name, 0o644)
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
+        with open(temporary, "xb") as file:  # with the permissions that any new file gets
+            yield file.fileno(), temporary
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException as error:
+        temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.errno and str(error.filename) in ("None", str(temporary)):
+            raise OSError(error.errno, error.strerror, str(path)) from error
         raise
 
 
@@ -34,7 +35,7 @@ def write_atomically(path: Path, content: bytes) -> None:
     """Write ``content`` to ``path``, whole or not at all: a reader sees the old file or the new one, never half.
 
     Raises:
-        OSError: the folder or file cannot be written, or the disk is full.
+        OSError: the folder or file cannot be written, or the disk is full; names it.
     """
     with whole(path) as (handle, _):
         with os.fdopen(handle, "wb", closefd=False) as file:

@@ -11,9 +11,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ..attacks import checks
 from ..data import Task
 from ..data.defaults import plain_defaults
 from ..exact import ALPHA_BAR, STEPS
+from ..models import ordinary
 from ..recipe import Recipe
 from ..recipes import keys
 from ..training import checkpoints
@@ -30,6 +32,7 @@ class DDPM(Denoiser):
     """A denoiser that can be trained. Make one with :meth:`fit` or :meth:`load`; arguments and errors as of the base class."""
 
     @classmethod
+    @torch.inference_mode(False)
     def fit(
         cls,
         task: Task,
@@ -63,8 +66,9 @@ class DDPM(Denoiser):
             progress: show a bar, once training has taken two seconds.
 
         Raises:
-            ValueError: an empty training split, epochs or batch size below 1, a share outside [0, 1), those of :class:`DDPM`,
-                and checkpoints that do not fit.
+            TypeError: training inputs that are not floating point, or labels that are not int64.
+            ValueError: an empty training split, labels that are not (N,) or out of range, epochs or batch size below 1, a share outside
+                [0, 1), those of :class:`DDPM`, and checkpoints that do not fit.
             pagkit.training.TrainingDiverged: a loss that is not finite.
         """
         options = {"widths": list(widths), "patch": patch, "drop": drop, "ema": ema}
@@ -92,6 +96,7 @@ def build(recipe: Recipe, task: Task) -> DDPM:
 
 
 @plain_defaults()
+@torch.inference_mode(False)
 def train(
     ddpm: DDPM,
     task: Task,
@@ -107,9 +112,9 @@ def train(
     AdamW, a constant learning rate; ``keep`` are run_dir, resume, checkpoint_seconds and log. These, the other arguments, result and
     errors as in :func:`pagkit.training.fit`.
     """
-    if len(task.train) == 0:
-        raise ValueError(f"the training split of {task.name} is empty")
-    z, y = ddpm.encode(task.train.x), task.train.y
+    checks.training(task)
+    x, y = ordinary(task.train.x.detach(), task.train.y)
+    z = ddpm.encode(x)
     if recipe.flip:
         z, y = torch.cat([z, z.flip(-1)]), y.repeat(2)
     options = {**SHARES, **recipe.model_options}

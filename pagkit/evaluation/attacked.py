@@ -10,11 +10,11 @@ from torch import Tensor, nn
 from .. import attacks
 from ..attacks import Threat, checks
 from ..data import Split, progress_bar
-from ..models import batches, logits_of, mode
+from ..models import batches, logits_of, mode, seeded
 
 
-def logits(model: nn.Module, split: Split, *, batch_size: int | None = None) -> Tensor:
-    """What ``model`` says of each row in eval mode, (N, C) on the CPU.
+def logits(model: nn.Module, split: Split, *, batch_size: int | None = None, seed: int = 0) -> Tensor:
+    """What ``model`` says of each row in eval mode, (N, C) on the CPU. One that draws random numbers draws them from ``seed``.
 
     Raises:
         TypeError: x is not floating point or y not int64; what :func:`pagkit.models.logits_of` refuses.
@@ -23,16 +23,16 @@ def logits(model: nn.Module, split: Split, *, batch_size: int | None = None) -> 
     """
     checks.rows(split.x, split.y)
     found = []
-    with torch.no_grad(), mode(model, training=False):
+    with torch.no_grad(), mode(model, training=False), seeded(seed):
         for _, x, y in batches(model, split, batch_size):
             found.append(logits_of(model, x).cpu())
             checks.labels(found[-1], y)
     return torch.cat(found)
 
 
-def correct(model: nn.Module, split: Split, *, batch_size: int | None = None) -> Tensor:
+def correct(model: nn.Module, split: Split, *, batch_size: int | None = None, seed: int = 0) -> Tensor:
     """Which rows are classified correctly in eval mode, bool (N,) on the CPU. Arguments and errors as of :func:`logits`."""
-    return logits(model, split, batch_size=batch_size).argmax(1) == split.y.cpu()
+    return logits(model, split, batch_size=batch_size, seed=seed).argmax(1) == split.y.cpu()
 
 
 def attacked(

@@ -5,7 +5,7 @@
 3. Accuracy falls with eps, each radius attacked afresh, and ends at chance or below.
 4. With eps the diagonal of the box (of the data, for infinite bounds), PGD leaves nothing.
 5. Attacks that see no gradient of the model find nothing: Square with ``queries`` queries (AutoAttack's has 5000), and PGD
-   on ``surrogate``. Not run for want of both.
+   on ``surrogate``. Not run for want of both. (Square attacks images in float32 only, and needs the package pyautoattack.)
 6. Ten random points of the ball find nothing.
 7. PGD on the logits times 0.01 and times 100 finds nothing. A scale-free loss such as DLR gives the same gradient direction
    at every scale, so running it twice compares a thing with itself. The log-odds that PGD climbs
@@ -18,6 +18,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable
 from contextlib import suppress
@@ -31,7 +32,7 @@ from ..attacks import Threat
 from ..attacks.autoattack import is_image, perturb
 from ..data import Split
 from ..data.rows import finite
-from ..models import batches, differentiable, gradient_in, log_odds, logits_of, ordinary
+from ..models import batches, differentiable, gradient_in, log_odds, logits_of, ordinary, seeded
 from .attacked import attacked, correct, logits
 from .intervals import Score
 from .tables import Table
@@ -108,6 +109,7 @@ def checklist(
     if threat.eps == 0:
         raise ValueError("eps is 0; expected a positive radius")
     generator, total = torch.Generator().manual_seed(seed), len(split)
+    throws = itertools.count(seed)  # a model that draws random numbers draws them anew for each verdict
 
     def pgd(net: nn.Module, part: Split, within: Threat = threat, **options: Any) -> Tensor:
         how = {"progress": progress, "generator": generator, "batch_size": batch_size, "steps": steps}
@@ -118,17 +120,17 @@ def checklist(
         kept, rows = held.clone(), held.nonzero().flatten()
         if len(rows):
             part = Split(split.x[rows], split.y[rows])
-            kept[rows] = correct(model, Split(attack(part), part.y), batch_size=batch_size)
+            kept[rows] = correct(model, Split(attack(part), part.y), batch_size=batch_size, seed=next(throws))
         return kept
 
-    clean = correct(model, split, batch_size=batch_size)
+    clean = correct(model, split, batch_size=batch_size, seed=next(throws))
     plain = spared(clean, lambda s: pgd(model, s))
     white = spared(plain, lambda s: pgd(model, s, steps=5 * steps // 2, restarts=5))
     one_step = spared(plain, lambda s: pgd(model, s, steps=1, step_size=threat.eps, random_start=False, keep="last"))
     radii = [k * threat.eps for k in (0.5, 1, 2, 4)] + [max(_diagonal(split.x, threat), 4 * threat.eps)]
     left = [int(spared(clean, lambda s, r=r: pgd(model, s, replace(threat, eps=r))).sum()) for r in radii]
     blind: dict[str, Tensor] = {}
-    if is_image(split.x.shape[1:]):
+    if is_image(split.x.shape[1:]) and split.x.dtype == torch.float32:
         with suppress(ImportError):  # the row says what ran
             square = {"attacks": ["square"], "queries": queries, "seed": seed, "progress": progress, "batch_size": batch_size}
             blind["Square"] = spared(white, lambda s: perturb(model, s, threat, **square))
@@ -139,7 +141,7 @@ def checklist(
         noise = spared(noise, lambda s: threat.random_start(s.x, generator))
     scaled = {f"times {k:g}": spared(white, lambda s, k=k: pgd(_Scaled(model, k), s)) for k in (0.01, 100)}
     by_eps = dict(zip(radii, left, strict=True))
-    gradients, chance = _gradient_norms(model, split, batch_size), total / logits(model, split.first(2)).shape[1]
+    gradients, chance = _gradient_norms(model, split, batch_size, seed), total / logits(model, split.first(2)).shape[1]
     rows = _verdicts(plain, white, one_step, noise, blind, scaled, by_eps, gradients, chance)
     return Checklist(rows, f"gradient masking, {threat.norm} eps {threat.eps:g}")
 
@@ -186,14 +188,14 @@ def _verdicts(
 
 
 class _Scaled(nn.Module):
-    """``factor`` times the logits of ``model``."""
+    """``factor`` times the logits of ``model``, in float32 at least."""
 
     def __init__(self, model: nn.Module, factor: float) -> None:
         super().__init__()
         self.model, self.factor = model, factor
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.factor * self.model(x)
+        return self.factor * logits_of(self.model, x, finite=False)
 
 
 def _check(name: str, passed: bool | None, figure: str) -> Check:
@@ -207,10 +209,10 @@ def _diagonal(x: Tensor, threat: Threat) -> float:
     return side * (math.sqrt(x[0].numel()) if threat.norm == "l2" else 1.0)
 
 
-def _gradient_norms(model: nn.Module, split: Split, batch_size: int | None) -> tuple[Tensor, int]:
+def _gradient_norms(model: nn.Module, split: Split, batch_size: int | None, seed: int) -> tuple[Tensor, int]:
     """L2 norm of the gradient of the label's log-odds at each x, (N,), and of how many an entry was nan or infinite (which counts as 0)."""
     norms, count = [], 0
-    with differentiable(model):
+    with differentiable(model), seeded(seed):
         for _, *part in batches(model, split, batch_size):
             x, y = ordinary(*part)
             x.requires_grad_()

@@ -13,7 +13,7 @@ from ..attacks import NORMS, Threat
 from ..attacks.autoattack import PARTS
 from ..data import Task
 from ..data.rows import finite
-from ..models import batches, differentiable, refuse_broken
+from ..models import batches, differentiable, refuse_broken, seeded
 from ..recipes import keys
 from ..targets import GradientTarget
 from .intervals import Score
@@ -43,7 +43,7 @@ def alignment(
         raise ValueError(f"split is {split!r}; expected 'train' or 'test'")
     part = task.train if split == "train" else task.test
     total = 0.0
-    with differentiable(model):
+    with differentiable(model), seeded(0):
         for rows, x, y in batches(model, part, batch_size):
             index = rows if split == "train" else torch.full_like(rows, -1)
             classes = torch.arange(len(task.classes), device=x.device).expand(len(y), -1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import asdict, dataclass
 
 import torch
@@ -9,7 +10,8 @@ from torch import Tensor, nn
 
 from ..attacks import checks
 from ..data import Task
-from ..models import batches, differentiable, gradient_in, logits_of
+from ..data.rows import finite
+from ..models import batches, differentiable, gradient_in, logits_of, seeded
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,8 @@ def portrait(model: nn.Module, task: Task, *, directions: int = 20, batch_size: 
         directions: how many of them count as the data.
         batch_size: rows at a time, see :func:`pagkit.models.batching.batches`.
 
+    A gradient's entries that are nan or infinite count as 0; a RuntimeWarning says how many inputs had any.
+
     Raises:
         TypeError, ValueError: fewer directions than 1 or more than an input has entries; no test example read right; test examples that
             :func:`pagkit.evaluation.accuracy` refuses.
@@ -53,22 +57,26 @@ def portrait(model: nn.Module, task: Task, *, directions: int = 20, batch_size: 
     checks.rows(task.test.x, task.test.y)
     flat = task.train.x.flatten(1)
     basis = torch.linalg.svd(flat - flat.mean(0), full_matrices=False).Vh[:directions]
-    with differentiable(model):
+    with differentiable(model), seeded(0):
         parts = [_rows(model, x, y, basis.to(x)) for _, x, y in batches(model, task.test, batch_size)]
-    found = torch.cat(parts)
+    found, broken = (torch.cat(part) for part in zip(*parts, strict=True))
     if len(found) == 0:
         raise ValueError(f"the model reads none of the {len(task.test)} test examples of {task.name}; expected at least one")
+    if broken.any():
+        what = f"{int(broken.sum())} of {len(found)} inputs had gradients with entries that are nan or infinite"
+        warnings.warn(f"{what}; these count as 0", RuntimeWarning, stacklevel=2)
     return Portrait(*found.median(0).values.tolist())
 
 
-def _rows(model: nn.Module, x: Tensor, y: Tensor, basis: Tensor) -> Tensor:
-    """Margin, slope, radius and share of each row that is read right, (rows, 4)."""
+def _rows(model: nn.Module, x: Tensor, y: Tensor, basis: Tensor) -> tuple[Tensor, Tensor]:
+    """Margin, slope, radius and share of each row that is read right, (rows, 4); and which of them had a gradient that is not finite."""
     x = x.detach().clone().requires_grad_()
     logits = logits_of(model, x)
     checks.labels(logits, y)
     right = logits.argmax(1) == y
     gaps = logits.gather(1, y[:, None]) - logits  # (N, C), 0 for the label
-    each = [gradient_in(x, gap.sum(), retain_graph=True).flatten(1) for gap in gaps.unbind(1)]
+    each, bad = zip(*(finite(gradient_in(x, gap.sum(), retain_graph=True).flatten(1)) for gap in gaps.unbind(1)), strict=True)
+    broken = torch.stack([torch.zeros_like(right), *(rows for rows in bad if rows is not None)]).any(0)
     slopes = torch.stack([g.norm(dim=1) for g in each], dim=1)
     others = torch.ones_like(gaps, dtype=torch.bool).scatter(1, y[:, None], False)
     margin, rival = gaps.where(others, torch.inf).min(1)
@@ -76,4 +84,4 @@ def _rows(model: nn.Module, x: Tensor, y: Tensor, basis: Tensor) -> Tensor:
     radius = (gaps / slopes.clamp_min(torch.finfo(slopes.dtype).tiny)).where(others, torch.inf).amin(1)
     slope = gradient.norm(dim=1)
     share = (gradient @ basis.T).square().sum(1) / slope.square().clamp_min(torch.finfo(slope.dtype).tiny)
-    return torch.stack([margin, slope, radius, share], dim=1)[right].detach()
+    return torch.stack([margin, slope, radius, share], dim=1)[right].detach(), broken[right]

@@ -17,20 +17,21 @@ from .attacked import attacked, correct, logits
 from .intervals import Score
 
 
-def accuracy(model: nn.Module, split: Split, *, batch_size: int | None = None) -> Score:
+def accuracy(model: nn.Module, split: Split, *, batch_size: int | None = None, seed: int = 0) -> Score:
     """Share of ``split`` that ``model`` classifies correctly, in eval mode.
 
     Args:
-        model: takes x, gives logits (N, C).
+        model: takes x, gives logits (N, C). Threads need a copy each, see :func:`pagkit.models.mode`.
         split: N examples.
         batch_size: rows at a time, at least 1; default: 500, or fewer where memory asks for it (:func:`pagkit.models.batching.batch_size`).
+        seed: of a model that draws random numbers; every other verdict reads it with seed 0. The global random state is left as found.
 
     Raises:
         TypeError: x is not floating point or y not int64; the model gives something else than floating-point logits.
         ValueError: an empty split, other shapes than (N, *shape) and (N,), labels out of range, logits of another shape, or any that is
             nan or infinite.
     """
-    return Score.of(correct(model, split, batch_size=batch_size))
+    return Score.of(correct(model, split, batch_size=batch_size, seed=seed))
 
 
 def robust_accuracy(

@@ -47,7 +47,7 @@ def radius(model: nn.Module, x: Tensor) -> Tensor:
         Distances (N,) float64, in the units of x; ``inf`` if the model gives one class everywhere, 0 where two classes tie on a whole cell.
 
     Raises:
-        ValueError: x is not (N, 2) or not finite; the model has another architecture.
+        ValueError: x is not (N, 2) or not finite; the model has another architecture, or weights that are nan or infinite.
     """
     if x.ndim != 2 or x.shape[1] != 2 or not x.isfinite().all():
         raise ValueError(f"x has shape {tuple(x.shape)}; expected finite points (N, 2): exact radii are for two inputs only")
@@ -69,7 +69,7 @@ def boundary(model: nn.Module, box: tuple[float, float, float, float]) -> Tensor
         Line segments (S, 2, 2), float64, that is S segments, two ends, two coordinates.
 
     Raises:
-        ValueError: the box is empty, or the model has another architecture than :func:`radius` takes.
+        ValueError: the box is empty, or the model is none that :func:`radius` takes.
     """
     if not (box[0] < box[1] and box[2] < box[3]):
         raise ValueError(f"box is {box}; expected (x1_low, x1_high, x2_low, x2_high) with low < high")
@@ -113,6 +113,8 @@ def _layers(model: nn.Module) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     if normalize is not None:
         w1 = w1 / normalize.std.double().cpu()
         b1 = b1 - (w1 * normalize.mean.double().cpu()).sum(1)
+    if broken := sum(int((~value.isfinite()).sum()) for value in (w1, b1, w2, b2)):
+        raise ValueError(f"the model has {broken} weights that are nan or infinite; exact radii need finite ones")
     return w1, b1, w2, b2
 
 

@@ -85,7 +85,8 @@ def claim(folder: Path, recipe: Recipe, task: Task, *, free: Collection[str]) ->
 def save(folder: Path, model: nn.Module | DDPM, recipe: Recipe, origin: dict[str, Any], before: Kept | None) -> dict[str, Any]:
     """Write the weights; the header of their file says where they come from, so that one file is all that an evaluation needs.
 
-    Results of other weights are removed. Where the weights are those that the folder had ``before``, to the last bit, they stay.
+    Results of other weights are removed, once these are on disk. Where the weights are those that the folder had ``before``, to the last
+    bit, they stay.
 
     Returns:
         The provenance of the weights: ``origin``, or that of ``before`` where they are its.
@@ -94,9 +95,9 @@ def save(folder: Path, model: nn.Module | DDPM, recipe: Recipe, origin: dict[str
     same = before is not None and _equal(before.state, state)
     origin = before.origin if before is not None and same else origin
     if processes.rank() == 0:
+        models.save_weights(folder / WEIGHTS, state, {**about, "recipe": recipe.to_yaml(), "provenance": json.dumps(origin)})
         for path in [] if same else [folder / RESULT, *folder.glob(f"{Path(RESULT).stem}+*.json")]:
             path.unlink(missing_ok=True)
-        models.save_weights(folder / WEIGHTS, state, {**about, "recipe": recipe.to_yaml(), "provenance": json.dumps(origin)})
     return origin
 
 

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ..data.defaults import plain_defaults
 from ..models import ACTIVATIONS, Normalize
 from ..models.layers import ResidualBlock
 
@@ -24,6 +25,7 @@ WEIGHTS = ("int8", "float16", "float32")
 Packed = dict[str, object]
 
 
+@plain_defaults()
 def pack(model: nn.Module, shape: Sequence[int], *, weights: str = "int8") -> Packed:
     """``model`` as a JSON-able dictionary ``{"shape", "classes", "layers"}``.
 
@@ -57,6 +59,7 @@ def rounded(model: nn.Module, *, weights: str = "int8") -> nn.Module:
     return copy
 
 
+@plain_defaults()
 def sliced(model: nn.Module, origin: Tensor, axes: Tensor) -> nn.Module:
     """``model`` on the plane ``origin + u axes[0] + v axes[1]``, as a network of two inputs (u, v) in R^2.
 
@@ -72,7 +75,7 @@ def sliced(model: nn.Module, origin: Tensor, axes: Tensor) -> nn.Module:
     """
     if len(axes) != 2 or axes[0].numel() != origin.numel():
         raise ValueError(f"axes have shape {tuple(axes.shape)}; expected two directions of {origin.numel()} numbers each")
-    place = nn.Linear(2, origin.numel())
+    place = nn.utils.skip_init(nn.Linear, 2, origin.numel())  # draws nothing
     with torch.no_grad():
         place.weight.copy_(axes.reshape(2, -1).T)
         place.bias.copy_(origin.flatten())

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from .. import exact
 from ..data import Split, Task
+from ..data.defaults import plain_defaults
 from . import still
 from .export import encode, pack, rounded
 from .page import Lab, make
@@ -22,6 +23,7 @@ DIGIT_RANGES = {"l2": [0, 2.5, 0.05], "linf": [0, 0.4, 0.01]}
 Settings = Mapping[str, object]
 
 
+@plain_defaults()
 def plane(
     nets: Mapping[str, nn.Module],
     points: Split | None = None,
@@ -89,6 +91,7 @@ def plane(
     return make("plane", spec, still.plane(model, shown, box, tuple(first["point"]), focus), name)
 
 
+@plain_defaults()
 def digits(
     nets: Mapping[str, nn.Module],
     task: Task,

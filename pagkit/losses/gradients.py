@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ..data.rows import unit
-from ..models import gradient_in, log_odds, logits_of
+from ..models import gradient_in, gradients_on, log_odds, logits_of, ordinary
 
 GRADIENTS = ("log_prob", "logit")
 Outputs = Callable[[Tensor], list[Tensor]]  # logits (B, C) -> k outputs (B,), of which each row depends on its own input only
@@ -25,10 +25,12 @@ def input_gradients(
         gradients (B, k, *shape) and logits (B, C).
 
     Raises:
-        ValueError: an unknown ``of``, ``classes`` of a wrong shape or out of range.
+        ValueError: an unknown ``of``, ``classes`` of a wrong shape or out of range; parameters that were made inside ``inference_mode``.
     """
     check_classes(classes, x)
-    return gradients(model, x, lambda logits: columns(logits, classes, of), create_graph=create_graph)
+    with torch.inference_mode(False):
+        (own,) = ordinary(classes)
+    return gradients(model, x, lambda logits: columns(logits, own, of), create_graph=create_graph)
 
 
 def functional_gradients(model: nn.Module, x: Tensor, classes: Tensor, *, of: str = "log_prob") -> tuple[Tensor, Tensor]:
@@ -42,8 +44,8 @@ def functional_gradients(model: nn.Module, x: Tensor, classes: Tensor, *, of: st
 
 def gradients(model: nn.Module, x: Tensor, outputs: Outputs, *, create_graph: bool) -> tuple[Tensor, Tensor]:
     """Gradients in x (B, k, *shape) of outputs of the logits, and the logits (B, C): one forward pass, k backward passes."""
-    with torch.enable_grad():
-        x = x.detach().requires_grad_()
+    with gradients_on(model):
+        x = ordinary(x.detach())[0].requires_grad_()
         logits = logits_of(model, x, finite=False)
         sums = [output.sum() for output in outputs(logits)]
         found = [

@@ -135,7 +135,7 @@ def _measure(
 
     with nullcontext() if autocast else torch.autocast(x.device.type, enabled=False):
         found, logits = gradients_of(model, x, outputs)
-    cross_entropy = F.cross_entropy(logits if seen is None else model(seen), y)
+    cross_entropy = F.cross_entropy(logits if seen is None else model(seen.clone()), y)
     parts = found.split([term.size for term in terms], dim=1)
     return cross_entropy, [term.measure(part) for term, part in zip(terms, parts, strict=True)], logits.shape[1]
 

@@ -12,7 +12,7 @@ from .batching import batches
 from .classifiers import ACTIVATIONS, BUILDERS, build
 from .layers import Normalize
 from .logits import NotFinite, gradient_in, log_odds, logits_of, refuse_broken
-from .mode import differentiable, mode, ordinary
+from .mode import differentiable, gradients_on, mode, ordinary, refuse_inference, seeded
 from .weights import halved, load_weights, round_weights, save_weights
 
 __all__ = [
@@ -24,6 +24,7 @@ __all__ = [
     "build",
     "differentiable",
     "gradient_in",
+    "gradients_on",
     "halved",
     "load_weights",
     "log_odds",
@@ -31,6 +32,8 @@ __all__ = [
     "mode",
     "ordinary",
     "refuse_broken",
+    "refuse_inference",
     "round_weights",
     "save_weights",
+    "seeded",
 ]

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from ..data import Split
 from .logits import logits_of
-from .mode import mode
+from .mode import made_in_inference, mode
 
 LARGEST = 500  # rows
 MEMORY = 2**31  # bytes that a forward pass may keep for its gradient
@@ -42,7 +42,7 @@ def batch_size(model: nn.Module, split: Split) -> int:
 
     Measured on two rows of the split, unless all of it is so small that nothing can go wrong.
     """
-    if split.x[0].numel() * min(len(split), LARGEST) <= 2**18:
+    if split.x[0].numel() * min(len(split), LARGEST) <= 2**18 or made_in_inference(model):  # the latter keeps nothing
         return LARGEST
     kept: dict[int, int] = {}
     own = {tensor.untyped_storage().data_ptr() for tensor in (*model.parameters(), *model.buffers())}  # a layer may keep a view of them

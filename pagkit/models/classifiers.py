@@ -186,8 +186,12 @@ def _normalize(task: Task, how: str | float) -> Normalize:
         return Normalize(torch.zeros(1), torch.ones(1))
     if how == "standardize":
         dims = [0, *range(2, task.train.x.ndim)]
-        mean, std = task.train.x.mean(dims, keepdim=True)[0], task.train.x.std(dims, keepdim=True)[0]
-        return Normalize(mean, std.clamp_min(1e-6))
+        many = task.train.x[:, 0].numel() > 1  # values of a channel
+        mean, std = task.train.x.mean(dims, keepdim=True)[0], task.train.x.std(dims, keepdim=True, correction=int(many))[0]
+        if not (many and std.isfinite().all()):
+            found = f"the {len(task.train)} training example(s) of {task.name} have no finite deviation"
+            raise ValueError(f"normalize is 'standardize' and {found}; expected finite values, two or more of each channel")
+        return Normalize(mean, torch.where(std > 1e-6, std, 1))  # what is constant is only centred
     if isinstance(how, (int, float)) and not isinstance(how, bool) and how > 0:
         return Normalize(torch.zeros(1), torch.tensor([float(how)]))
     raise ValueError(f"normalize is {how!r}; expected 'none', 'standardize' or a positive number to divide by")

@@ -11,7 +11,11 @@ from torch import Tensor, nn
 
 @contextmanager
 def mode(model: nn.Module, *, training: bool) -> Iterator[None]:
-    """Training or eval mode inside the block; on leaving, each submodule is in the mode it was in."""
+    """Training or eval mode inside the block; on leaving, each submodule is in the mode it was in.
+
+    A model has one mode for all threads, and torch one random state, so give each thread that trains, attacks or measures a copy of its
+    own (``copy.deepcopy``), or let them take turns.
+    """
     before = [(module, module.training) for module in model.modules()]
     model.train(training)
     try:
@@ -23,14 +27,39 @@ def mode(model: nn.Module, *, training: bool) -> Iterator[None]:
 
 @contextmanager
 def differentiable(model: nn.Module) -> Iterator[None]:
-    """Eval mode, and gradients on whatever the caller has switched off: inside ``no_grad`` and ``inference_mode`` too.
+    """Eval mode and :func:`gradients_on`."""
+    with gradients_on(model), mode(model, training=False):
+        yield
+
+
+@contextmanager
+def gradients_on(model: nn.Module) -> Iterator[None]:
+    """Gradients on whatever the caller has switched off: inside ``no_grad`` and ``inference_mode`` too.
 
     Raises:
         ValueError: the model's parameters were made inside ``inference_mode``, where nothing can be differentiated.
     """
-    if any(p.is_inference() for p in model.parameters()):
+    refuse_inference(model)
+    with torch.inference_mode(False), torch.enable_grad():
+        yield
+
+
+def refuse_inference(model: nn.Module) -> None:
+    """Refuse a model whose parameters were made inside ``inference_mode``, with a ValueError."""
+    if isinstance(model, nn.Module) and made_in_inference(model):
         raise ValueError("the model's parameters were made inside torch.inference_mode; expected one built or loaded outside it")
-    with mode(model, training=False), torch.inference_mode(False), torch.enable_grad():
+
+
+def made_in_inference(model: nn.Module) -> bool:
+    """Whether a parameter was made inside ``inference_mode``."""
+    return any(p.is_inference() for p in model.parameters())
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """torch's global random state, from which a model may draw, as ``seed`` makes it; on leaving it is as it was."""
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):  # manual_seed reseeds them all
+        torch.manual_seed(seed)
         yield
 
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+SETTING = re.compile(r"\+(?=[\w.-]+=)")  # what comes before each changed setting in a recipe's name
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
@@ -37,8 +41,23 @@ def read(path: Path) -> dict[str, Any]:
     return entries
 
 
+def plain(value: Any) -> Any:
+    """A value as YAML writes it: a scalar of NumPy or torch as Python's own, a path as text, and so inside mappings, lists and tuples."""
+    if isinstance(value, Mapping):
+        return {plain(key): plain(inside) for key, inside in value.items()}
+    if isinstance(value, (list, tuple)):
+        return (tuple if isinstance(value, tuple) else list)(plain(inside) for inside in value)
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    return value.item() if hasattr(value, "item") and getattr(value, "shape", None) == () else value
+
+
 def change(entries: dict[str, Any], setting: str) -> None:
-    """Apply one ``key=value`` or ``key.option=value`` to a recipe's entries, and add it to the name."""
+    """Apply one ``key=value`` or ``key.option=value`` to a recipe's entries, and add it to the name.
+
+    A value in which the name would seem to go on with another setting, such as another recipe's name, stands there as JSON, with a code
+    for the plus sign: ``ddpm="digits-ddpm\\u002bepochs=1"``. YAML reads that too.
+    """
     key, _, text = setting.partition("=")
     *above, last = re.split(r"\.(?!\d)", key)
     inside = entries
@@ -52,5 +71,7 @@ def change(entries: dict[str, Any], setting: str) -> None:
         inside[last] = yaml.safe_load(text)
     except yaml.YAMLError as error:
         raise ValueError(f"setting {setting!r} is not valid YAML: {error}") from error
+    if SETTING.search(text):
+        setting = f"{key}=" + SETTING.sub(r"\\u002b", json.dumps(inside[last], ensure_ascii=False, default=str))
     if key != "name":
         entries["name"] += f"+{setting}"

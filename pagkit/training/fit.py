@@ -6,6 +6,7 @@ It can be stopped at any moment and resumed.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -13,14 +14,15 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from .. import attacks, data, losses, targets
-from ..data import Task
-from ..models import NotFinite
+from ..data import Split, Task
+from ..models import NotFinite, ordinary
 from ..recipe import Recipe
 from . import checkpoints, processes
 from .loop import Draw, Loop, Loss
 from .state import History, average
 
 
+@torch.inference_mode(False)
 def fit(
     model: nn.Module,
     task: Task,
@@ -39,14 +41,14 @@ def fit(
 
     Args:
         model: as from :func:`pagkit.models.build`. Its mode is left as found.
-        task: the data.
+        task: the data; no gradient reaches them.
         recipe: method, optimizer, schedules; ``recipe.seed`` decides the order of the batches and all other draws.
         target: gradient directions for the methods with ``pag``; default: built from ``recipe.target``;
             :func:`pagkit.experiment.target` finds the diffusion model that ``score_based`` names.
         run_dir: a folder for :mod:`pagkit.training.checkpoints`, made if missing. One is written before the first step and one at the
             end of each epoch; the last three stay.
         resume: go on from the last checkpoint in ``run_dir`` that can be read, or from the beginning where there is none. On a
-            CPU the weights are those of an uninterrupted training, bit for bit, unless the model itself draws random numbers.
+            CPU the weights are those of an uninterrupted training, bit for bit.
         checkpoint_seconds: within an epoch a checkpoint is written once the last one is this old; 0: after each step.
         log: write the parts of the loss, learning rate and weight to ``run_dir``/tensorboard, for TensorBoard.
         tell: called with a line about each epoch, such as ``print``.
@@ -55,19 +57,21 @@ def fit(
         progress: show a bar, once training has taken two seconds.
 
     Returns:
-        :class:`History`. The same seed and thread count give the same weights, bit for bit.
+        :class:`History`. The same seed and thread count give the same weights, bit for bit; a model that draws random numbers, as Dropout
+        does, draws them in each step from the recipe's seed and the step. The global random state is left as found.
 
     Raises:
         TypeError: training inputs that are not floating point, or labels that are not int64.
         ValueError: an empty training split; training labels that are not (N,) or out of range; crop or flip on inputs that are not
-            images; BatchNorm and a batch of a single row, see :func:`single`; a recipe of method ``"ddpm"``; ``resume`` or ``log``
-            without ``run_dir``, checkpoints without ``resume``, or checkpoints that do not fit, see
-            :func:`pagkit.training.checkpoints.claim`.
+            images; BatchNorm and a batch of a single row, see :func:`single`; a recipe of method ``"ddpm"``; parameters that were made
+            inside ``torch.inference_mode``; ``resume`` or ``log`` without ``run_dir``, checkpoints without ``resume``, or checkpoints
+            that do not fit, see :func:`pagkit.training.checkpoints.claim`.
         ImportError: ``log`` without TensorBoard.
         OSError: a checkpoint cannot be written; an unwritable folder is found before the first step. Earlier ones are intact.
         TrainingDiverged: a loss that is not finite; says at which step, and restores the last good epoch's weights.
     """
     check(model, task, recipe)
+    task = replace(task, train=Split(*ordinary(task.train.x.detach(), task.train.y)))
     forward = torch.compile(model, dynamic=False) if recipe.compile else model
     loop = Loop(
         model,
@@ -89,10 +93,7 @@ def check(model: nn.Module, task: Task, recipe: Recipe) -> None:
     """Refuse what :func:`fit` refuses of a model, its data and its recipe, before anything is trained."""
     if recipe.method == "ddpm":
         raise ValueError(f"recipe {recipe.name!r} trains a diffusion model, not a classifier; use pagkit.diffusion.DDPM.fit")
-    if len(task.train) == 0:
-        raise ValueError(f"the training split of {task.name} is empty")
-    attacks.checks.rows(task.train.x, task.train.y)
-    attacks.checks.in_range(task.train.y, len(task.classes), f"training labels of {task.name}")
+    attacks.checks.training(task)
     if (recipe.crop or recipe.flip) and len(task.shape) != 3:
         raise ValueError(f"crop and flip need images (C, H, W); {task.name} has inputs of shape {task.shape}")
     if not any(isinstance(layer, _BatchNorm) for layer in model.modules()):

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -19,7 +19,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from ..data import progress_bar
 from ..data.defaults import plain_defaults
-from ..models import mode
+from ..models import gradients_on, mode, refuse_inference
 from ..recipe import Recipe
 from . import checkpoints, processes
 from .schedules import SCHEDULES, ramp
@@ -49,7 +49,8 @@ class Loop:
         run_dir, resume, checkpoint_seconds, log: as in :func:`pagkit.training.fit`.
 
     Raises:
-        ValueError, OSError: as :func:`pagkit.training.fit`, where checkpoints do not fit or cannot be written.
+        ValueError, OSError: as :func:`pagkit.training.fit`, where checkpoints do not fit or cannot be written, and for parameters that were
+            made inside ``torch.inference_mode``.
     """
 
     def __init__(
@@ -68,9 +69,7 @@ class Loop:
             if asked and run_dir is None:
                 raise ValueError(f"{name} is True and run_dir is None; expected the folder that holds the checkpoints")
         self.writer = _summary_writer() if log and processes.rank() == 0 else None
-        if recipe.channels_last:
-            for net in (model, averaged) if averaged else (model,):
-                net.to(memory_format=torch.channels_last)
+        refuse_inference(model)
         self.model, self.recipe, self.run_dir, self.checkpoint_seconds = model, recipe, run_dir, checkpoint_seconds
         optimizer = OPTIMIZERS[recipe.optimizer](model.parameters(), lr=recipe.lr, weight_decay=recipe.weight_decay)
         self.state = State(model, optimizer, averaged, torch.Generator().manual_seed(recipe.seed), snapshot(model))
@@ -107,7 +106,7 @@ class Loop:
         batches, stopped = math.ceil(examples / recipe.batch_size), False
         started, cpu_started = time.perf_counter() - history.seconds, time.process_time() - history.cpu_seconds
         logged = self.writer(f"{self.run_dir}/tensorboard", purge_step=state.step // batches + 1) if self.writer else nullcontext()
-        with mode(model, training=True), logged as writer:
+        with self._training(), logged as writer:
             bar = progress_bar(range(state.step // batches, recipe.epochs), recipe.name, "epoch", show=progress and not processes.rank())
             for epoch in bar:
                 if state.step % batches == 0:
@@ -119,6 +118,7 @@ class Loop:
                     weight = recipe.weight * ramp(share, *recipe.ramp)
                     with plain_defaults():
                         drawn = draw(rows, weight, state.generator)
+                    self._seed()
                     parts = self._gradient(drawn, weight, loss, len(rows))
                     state.step += 1
                     if not parts["total"].isfinite():
@@ -147,12 +147,32 @@ class Loop:
                 bar.set_postfix(loss=f"{means['total']:.3f}")
                 if stopped:
                     break
-        state.optimizer.zero_grad(set_to_none=True)
         if state.average is not None:
             model.load_state_dict(state.average.module.state_dict())
-        if recipe.channels_last:
-            model.to(memory_format=torch.contiguous_format)
         return history
+
+    @contextmanager
+    def _training(self) -> Iterator[None]:
+        """The model as it is trained. On leaving, also by an error or Ctrl-C, it is in the mode it was in, without gradients, its weights
+        in the usual order of memory, and the global random state is as before."""
+        nets = [self.model] if self.state.average is None else [self.model, self.state.average]
+        own = torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else [])
+        try:
+            for net in nets if self.recipe.channels_last else []:
+                net.to(memory_format=torch.channels_last)
+            with gradients_on(self.model), mode(self.model, training=True), own:
+                yield
+        finally:
+            self.state.optimizer.zero_grad(set_to_none=True)
+            if self.recipe.channels_last:
+                self.model.to(memory_format=torch.contiguous_format)
+
+    def _seed(self) -> None:
+        """Seed what a model may draw from, by step and process; torch.manual_seed, for all devices, is slow beside a step of the toy."""
+        seed = self.recipe.seed * 2**31 + self.state.step * processes.count() + processes.rank()
+        torch.default_generator.manual_seed(seed)
+        if self.device.type == "cuda":
+            torch.cuda.default_generators[self.device.index].manual_seed(seed)
 
     def _gradient(self, drawn: dict[str, Tensor], weight: float, loss: Loss, size: int) -> dict[str, Tensor]:
         """Leave the gradient of the loss of all rows in the parameters; gives the loss's parts.

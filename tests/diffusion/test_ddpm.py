@@ -154,6 +154,14 @@ def test_bad_tasks(toy: Task, few: Task) -> None:
         small(toy)
     with pytest.raises(ValueError, match="the training split of digits is empty"):
         small(replace(few, train=few.train.first(0)))
+    wrong = {
+        lambda y: y + 1: (ValueError, r"training labels of digits range over \[1, 10\]; expected values in \[0, 10\)"),
+        lambda y: y - 1: (ValueError, r"training labels of digits range over \[-1, 8\]"),
+        lambda y: y.float(): (TypeError, "y has dtype torch.float32; expected torch.int64"),
+    }
+    for change, (error, message) in wrong.items():
+        with pytest.raises(error, match=message):
+            small(replace(few, train=replace(few.train, y=change(few.train.y))))
     with pytest.raises(ValueError, match=r"x ranges over \[0, 2\]; expected finite values inside \(0.0, 1.0\)"):
         small(replace(few, train=replace(few.train, x=2 * few.train.x)))
     with pytest.raises(TrainingDiverged, match=r"the loss became (nan|inf) at step \d \(epoch 1\); the model's weights are the initial"):

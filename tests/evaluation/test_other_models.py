@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections import UserDict
 from collections.abc import Callable
@@ -173,6 +174,8 @@ def test_a_model_made_inside_inference_mode_is_refused_with_the_way_out() -> Non
             with pytest.raises(ValueError, match="parameters were made inside torch.inference_mode; expected one built or loaded outside"):
                 VERDICTS[attack](model, part)
         assert evaluation.accuracy(model, part).correct == 8
+        large = nn.Sequential(nn.Conv2d(3, 5, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())  # of inputs whose batch is measured first
+        assert evaluation.accuracy(large, Split(torch.rand(3, 3, 300, 300), torch.arange(3))).total == 3
 
 
 @pytest.mark.parametrize("how", ["detached", "numpy", "no_grad", "constant"])
@@ -222,6 +225,20 @@ def test_a_gradient_that_is_nan_fabricates_no_verdict_and_is_counted() -> None:
     assert (table.checks[9].verdict, table.checks[9].figure) == ("fail", "6 of 12 with an entry that is nan or infinite")
     with pytest.warns(RuntimeWarning, match="6 of 12 inputs had gradients"):
         assert -1 <= evaluation.alignment(model, task(part), MEANS) <= 1
+    with pytest.warns(RuntimeWarning, match="6 of 12 inputs had gradients with entries that are nan or infinite; these count as 0"):
+        assert all(map(math.isfinite, evaluation.portrait(model, task(part)).figures().values()))
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.parametrize("verdict", VERDICTS)
+def test_a_model_that_draws_gets_the_same_verdict_again_and_leaves_the_random_state(verdict: str) -> None:
+    noisy, found = Wrapped(lambda net, x: net(x + 0.3 * torch.randn_like(x))), []
+    for _ in range(2):
+        torch.rand(3)
+        before = torch.get_rng_state()
+        found.append(str(VERDICTS[verdict](noisy, split(40))))
+        assert torch.equal(torch.get_rng_state(), before)
+    assert found[0] == found[1]
 
 
 def test_labels_out_of_range_are_refused_by_every_verdict() -> None:

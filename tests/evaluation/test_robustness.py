@@ -297,6 +297,11 @@ def test_checklist_says_what_it_could_not_run(linear, digits_cnn, digits, monkey
     free = (-float("inf"), float("inf"))
     table = checklist(linear, split, Threat("l2", 0.3, free), progress=False)
     assert [check.verdict for check in table.checks] == [*["pass"] * 4, "not run", *["pass"] * 5]
+    for dtype in (torch.float64, torch.float16):  # 100 times these logits is more than float16 holds
+        twin = models.build("mlp", digits)
+        nn.init.constant_(twin[-1].bias, 1000)
+        part = Split(digits.test.x[:5].to(dtype), digits.test.y[:5])
+        assert checklist(twin.to(dtype), part, Threat("l2", 0.3), steps=2, progress=False).checks[4].verdict == "not run"
     monkeypatch.setitem(sys.modules, "pyautoattack", None)
     table = checklist(digits_cnn, digits.test.first(5), Threat("l2", 0.3), steps=5, progress=False)
     assert table.checks[4].verdict == "not run" and "neither Square nor a surrogate" in table.checks[4].figure

@@ -214,10 +214,10 @@ def test_an_empty_split_is_refused(part: str, toy, tmp_path: Path, monkeypatch) 
         ("digits-standard", "metrics={pgd-l2-1: {target: 9}}", "metrics.pgd-l2-1: targets range over"),
         ("digits-standard", "metrics.pgd-l2-1.steps=many", "metrics.pgd-l2-1.steps is 'many'; expected int, at least 1"),
         ("digits-standard", "metrics.pgd-l2--1={}", "unknown metric 'pgd-l2--1'"),
-        ("digits-standard", "model=vit+model_options={patch: 4}", "patch is 4"),
+        ("digits-standard+model=vit", "model_options={patch: 4}", "patch is 4"),
         ("digits-standard", "alignment.score_based.t=1000", "alignment.score_based.t is 1000; expected int, at least 0, at most 999"),
         ("digits-standard", "alignment.score_based.ddpm=cifar10-ddpm", "10 x 10; 3 widths and patch 1 need sides"),
-        ("digits-standard", "checklist.surrogate=three-modes-standard+crop=-1", "crop is -1"),
+        ("digits-standard", "checklist.surrogate=digits-standard+crop=-1", "'digits-standard+crop=-1': crop is -1"),
         ("digits-standard", "data.seed=99999999999", "data.seed is 99999999999; expected int"),
         ("digits-ddpm", "model_options={widths: [8, 8, 8, 8]}", "need sides divisible by 8"),
     ],
@@ -229,7 +229,7 @@ def test_a_refused_call_writes_nothing(recipe: str, setting: str, message: str, 
         assert message in printed and f"recipe '{recipe}" in printed.replace('"', "'") and not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("call", [["r", "--set", "epochs=1+seed=5"], ["r", "--set", "seed.x=1"], ["r+seed=5"], ["r", "--set", "name=x"]])
+@pytest.mark.parametrize("call", [["r", "--set", "seed=5"], ["r", "--set", "seed.x=1"], ["r+epochs=1+seed=5"], ["r", "--set", "name=x"]])
 def test_the_seed_and_the_name_are_no_settings(call: list[str], capsys) -> None:
     with pytest.raises(SystemExit) as stop:
         cli.main(["run", *call])

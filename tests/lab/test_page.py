@@ -25,6 +25,12 @@ def test_the_html_is_the_same_at_every_run_and_asks_nothing_of_a_network(mlp, to
         assert first.html().count("</script>") == 2  # none hides inside the data or the code
 
 
+def test_a_slice_draws_no_random_numbers(mlp, toy):
+    before = torch.get_rng_state()
+    lab.sliced(mlp, toy.test.x[0], torch.eye(2))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
 def test_one_lab_of_a_process_brings_the_script_also_when_it_is_shown_again(mlp, toy, monkeypatch):
     monkeypatch.setattr(page, "_carrier", [])
     first, second = (lab.plane({"one": mlp}, toy.test, name=name) for name in ("first", "second"))

@@ -51,6 +51,14 @@ def images(side: int, count: int = 3, channels: int = 3) -> Task:
     return make_task(torch.rand(count, channels, side, side, generator=generator), torch.arange(count), count, (0.0, 1.0))
 
 
+def test_a_constant_feature_is_only_centred_and_a_single_row_has_no_deviation() -> None:
+    x = torch.tensor([[0.0, 7.0], [2.0, 7.0]])
+    first = models.build("mlp", make_task(x, torch.tensor([0, 1]), 2), normalize="standardize")[0]
+    assert torch.allclose(first(x + 1), torch.tensor([[0, 1], [2**0.5, 1]]))
+    with pytest.raises(ValueError, match=r"the 1 training example\(s\) of made have no finite deviation; expected"):
+        models.build("mlp", make_task(x[:1], torch.tensor([0]), 2), normalize="standardize")
+
+
 @pytest.mark.parametrize(
     ("name", "options"),
     [

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from pagkit import attacks, data, diffusion, evaluation, exact, models, targets, training
+from pagkit import attacks, data, diffusion, evaluation, exact, lab, models, plots, targets, training
 from pagkit.attacks import Threat
 from pagkit.data import Task
 from pagkit.losses import pag_loss
@@ -75,6 +75,17 @@ MADE: dict[str, Callable[[], Any]] = {
             weight=1.0,
         ).total
     ),
+    "labs": lambda: [
+        lab.plane({"one": models.build("mlp", toy := data.load("three-modes", train_per_class=6, test_per_class=3))}, toy.test).html(),
+        lab.digits({"one": models.build("cnn", digits(), width=4)}, digits(), steps=1).html(),
+        lab.sliced(models.build("mlp", digits()), digits().test.x[0], digits().test.x[1:3])(digits().test.x[0, 0, :4, :2]),
+    ],
+    "map": lambda: plots.decision_map(
+        models.build("mlp", toy := data.load("three-modes", train_per_class=6)), toy.test, (-9.0, 9.0, -9.0, 9.0), resolution=9
+    )
+    .images[0]
+    .get_array()
+    .tolist(),
     "radius": lambda: exact.radius(models.build("mlp", toy := data.load("three-modes", train_per_class=6)), toy.test.x),
     "boundary": lambda: exact.boundary(models.build("mlp", data.load("three-modes", train_per_class=6)), (-10.0, 10.0, -10.0, 10.0)),
     "exact scores": lambda: exact.score(toy := data.load("three-modes", train_per_class=6), toy.test.x, 300, 1),

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections import defaultdict
+from collections import OrderedDict, defaultdict
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 
 from pagkit import attacks, data, evaluation, models, targets
 from pagkit.attacks.autoattack import perturb
@@ -94,6 +96,23 @@ def test_a_slip_is_refused_by_the_name_of_its_key(setting: str, message: str) ->
     with pytest.raises(ValueError, match=message) as refused:
         Recipe.load(f"digits-pag-nn+{setting}")
     assert str(refused.value).startswith("recipe 'digits-pag-nn+") and str(refused.value).count(";") <= 3
+
+
+def test_values_of_other_libraries_become_plain_and_are_stored(tmp_path: Path) -> None:
+    how = {"lr": np.float64(0.002), "epochs": np.int64(2), "crop": torch.tensor(1), "flip": np.bool_(True)}
+    how |= {"metrics": {"pgd-l2-0.5": OrderedDict(steps=np.int32(5))}, "target_options": {"per_class": np.int64(3)}}
+    recipe = Recipe.load("digits-pag-nn", **how, data={"root": tmp_path})
+    assert recipe.data == {"root": str(tmp_path)} and type(recipe.lr) is float and type(recipe.epochs) is int and recipe.flip is True
+    (tmp_path / "mine.yaml").write_text(recipe.to_yaml())
+    assert Recipe.load(tmp_path / "mine.yaml") == recipe
+    with pytest.raises(ValueError, match="lr is array"):
+        Recipe.load("digits-pag-nn", lr=np.array([0.1]))
+
+
+def test_unknown_keys_of_any_type_are_named(tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text(f"{PLAIN}method: standard\n5: 1\nlamda: 2\n")
+    with pytest.raises(ValueError, match="mine.yaml: unknown key 5; expected some of name"):
+        Recipe.load(tmp_path / "mine.yaml")
 
 
 def test_the_docstring_explains_every_key() -> None:

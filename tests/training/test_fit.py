@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import os
 import sys
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+import yaml
+from torch import nn
 from torch.nn import functional as F
 
 from pagkit import losses, models, targets, training
@@ -39,6 +43,19 @@ def test_same_seed_same_weights(name: str, toy, digits) -> None:
     assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
     assert any(not torch.equal(states[0][key], states[2][key]) for key in states[0])
     assert torch.equal(torch.get_rng_state(), global_state)
+
+
+def test_dropout_is_drawn_from_the_recipes_seed_also_when_it_is_resumed(toy, tmp_path: Path) -> None:
+    start, weights = nn.Sequential(nn.Linear(2, 8), nn.Dropout(0.5), nn.Linear(8, 2)), []
+    for seed, how in ((1, [{}]), (1, [{"run_dir": tmp_path, "stop": lambda: True}, {"run_dir": tmp_path, "resume": True}]), (2, [{}])):
+        model = copy.deepcopy(start)
+        for options in how:
+            torch.rand(3)
+            before = torch.get_rng_state()
+            fit(model, toy, short("three-modes-standard", seed=seed), progress=False, **options)
+            assert torch.equal(torch.get_rng_state(), before)
+        weights.append(model[0].weight)
+    assert torch.equal(weights[0], weights[1]) and not torch.equal(weights[0], weights[2])
 
 
 def test_history_mode_and_gradients(toy) -> None:
@@ -99,6 +116,34 @@ def test_augmentation_shifts_and_flips() -> None:
     assert (moved.flatten(1).sum(1) == 1).all()
     places = moved.mean(0)[0].nonzero()
     assert places.min(0).values.tolist() == [1, 0] and places.max(0).values.tolist() == [3, 4]
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, TrainingDiverged])
+def test_a_training_that_breaks_off_leaves_no_gradient_and_no_order_of_memory(error: type[BaseException], digits) -> None:
+    task, model = replace(digits, train=digits.train.first(40)), models.build("cnn", digits, width=4).eval()
+
+    def stop() -> bool:
+        raise error
+
+    with pytest.raises(error):
+        fit(model, task, short("digits-standard", channels_last=True), progress=False, stop=stop)
+    assert all(p.grad is None and p.is_contiguous() for p in model.parameters()) and not model.training
+
+
+def test_what_the_caller_does_with_gradients_changes_nothing(toy) -> None:
+    weights, contexts = [], (nullcontext, torch.no_grad, torch.inference_mode)
+    for context in contexts:
+        model = models.build("mlp", toy)
+        with context():
+            x = toy.train.x.clone() if context is torch.inference_mode else toy.train.x.clone().requires_grad_()
+            fit(model, replace(toy, train=Split(x, toy.train.y.clone())), short("three-modes-pag-nn"), progress=False)
+        assert x.grad is None
+        weights.append(model.state_dict())
+    assert all(torch.equal(value, other[name]) for other in weights[1:] for name, value in weights[0].items())
+    with torch.inference_mode():
+        model = models.build("mlp", toy)
+    with pytest.raises(ValueError, match="parameters were made inside torch.inference_mode; expected one built or loaded outside it"):
+        fit(model, toy, short("three-modes-standard"), progress=False)
 
 
 def test_bad_tasks(toy) -> None:
@@ -169,6 +214,15 @@ def test_a_name_carries_settings() -> None:
         Recipe.load("digits-pag-nn+ramp=[")
     with pytest.raises(ValueError, match=r"setting 'lr.x=1' asks for an option inside lr, which is 0.002; expected one that holds"):
         Recipe.load("digits-pag-nn+lr.x=1")
+
+
+@pytest.mark.parametrize("value", ["digits-ddpm+epochs=1", "runs/digits-ddpm+epochs=1-seed0/model.safetensors", "'é+a=1' # +b=2"])
+def test_a_setting_is_whole_and_its_name_is_read_back(value: str) -> None:
+    setting = f"target_options.ddpm={value}"
+    recipe = Recipe.load("digits-pag-sbg", setting, "epochs=7")
+    assert recipe.target_options["ddpm"] == yaml.safe_load(value) and recipe.epochs == 7
+    assert Recipe.load(recipe.name) == recipe == Recipe.load("digits-pag-sbg").changed(setting, "epochs=7")
+    assert Recipe.load("digits-pag-sbg", "epochs=7").name == "digits-pag-sbg+epochs=7"
 
 
 def test_pag_adversarial_takes_cross_entropy_on_attacked_inputs(digits) -> None:
