@@ -164,7 +164,7 @@ def test_what_is_measured_in_the_end(tmp_path: Path) -> None:
 @pytest.mark.parametrize("data", yaml.safe_load(protocol.PROTOCOL.read_text()))
 def test_all_that_is_to_be_measured_can_be(data: str) -> None:
     plan = protocol.read(data)
-    assert plan.measured
+    assert plan.measured or len(protocol.load(protocol.TRIALS, plan)) < sum(map(len, plan.trials.values())), "the trials have been run"
     for name, how in plan.measured.items():
         for seed in how.seeds:
             assert how.recipe(name, seed).seed == seed
