@@ -73,8 +73,8 @@ def answer(*, roles: bool = False) -> str:
         f"seeds on a fifth of the photographs, under PGD, it is {over(FEW_SLOPED, FEW_SCORED, PGD)} at 0.5 and "
         f"{over(FEW_SLOPED, FEW_SCORED, FAR_PGD)} at 1. Noise is behind: the penalty over it {over(NOISED, FEW_SLOPED, PGD)} at 0.5. A "
         f"direction has to start from the photograph there, and hardly has to lead to the class: with one seed, under PGD, the way "
-        f"to the nearest photograph of the class leaves {once(NEAR, PGD)} % at 0.5, that to one of another class {once(WRONG, PGD)} %, a random field "
-        f"{once(BLANK, PGD)} %, no direction {once(BARE, PGD)} %.",
+        f"to the nearest photograph of the class leaves {once(NEAR, PGD)} % at 0.5, that to one of another class {once(WRONG, PGD)} %, "
+        f"a random field {once(BLANK, PGD)} %, no direction {once(BARE, PGD)} %.",
     )
     return "\n".join(f"{i}. {line}" for i, line in enumerate(lines, 1))
 
