@@ -15,7 +15,6 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -86,7 +85,8 @@ def pgd(
     checks.settings(steps, step_size, restarts, keep, threat.eps)
     checks.batch(x, y, threat.bounds)
     generator = torch.Generator(x.device).manual_seed(0) if generator is None else generator
-    with _undisturbed(model, generator):
+    own = seeded(int(torch.randint(2**62, (), generator=generator, device=generator.device)))  # for a model that draws random numbers
+    with differentiable(model), own:
         x, y = ordinary(x.detach(), y)
         goal = checks.goal(target, y)
         best = _Best(x, y, goal, targeted=target is not None, all_points=keep == "worst")
@@ -190,13 +190,3 @@ def _climb(model: nn.Module, best: _Best, threat: Threat, x_adv: Tensor, sizes: 
                 best.broken[rows[broken]] = True
             x_adv[rows] = threat.project(threat.step(z.detach(), gradient, size), best.x[rows])
     return x_adv
-
-
-@contextmanager
-def _undisturbed(model: nn.Module, generator: torch.Generator) -> Iterator[None]:
-    """Eval mode and gradients inside; modes and global random state as before on leaving.
-
-    A model with randomness of its own draws from a state that ``generator`` seeds.
-    """
-    with differentiable(model), seeded(int(torch.randint(2**62, (), generator=generator, device=generator.device))):
-        yield

@@ -24,7 +24,8 @@ def accuracy(model: nn.Module, split: Split, *, batch_size: int | None = None, s
         model: takes x, gives logits (N, C). Threads need a copy each, see :func:`pagkit.models.mode`.
         split: N examples.
         batch_size: rows at a time, at least 1; default: 500, or fewer where memory asks for it (:func:`pagkit.models.batching.batch_size`).
-        seed: of a model that draws random numbers; every other verdict reads it with seed 0. The global random state is left as found.
+        seed: of a model that draws random numbers; the other verdicts read it with 0, the checklist with its own. The global random state
+            is left as found.
 
     Raises:
         TypeError: x is not floating point or y not int64; the model gives something else than floating-point logits.

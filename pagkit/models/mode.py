@@ -58,8 +58,10 @@ def made_in_inference(model: nn.Module) -> bool:
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
     """torch's global random state, from which a model may draw, as ``seed`` makes it; on leaving it is as it was."""
-    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):  # manual_seed reseeds them all
-        torch.manual_seed(seed)
+    devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else []  # no GPU is woken for a model on the CPU
+    with torch.random.fork_rng(devices=devices):
+        for generator in (torch.default_generator, *(torch.cuda.default_generators[device] for device in devices)):
+            generator.manual_seed(seed)
         yield
 
 
