@@ -30,8 +30,9 @@ def control(task: Task, source: GradientTarget | None = None, *, change: str, ge
         source: what is changed; default: :func:`pagkit.targets.nearest_neighbor`.
         change: what is changed. ``"wrong_class"``: the direction to the next class, c + 1. ``"other_example"``: the direction to c from
             another training example, always the same one. ``"random_image"``: the way to a random training image of class c, drawn
-            once for each example and class. ``"smooth_field"``: one random field a class, blurred, the same for all examples.
-            ``"blurred"``: the direction, each pixel the mean of its 3 x 3 neighbours. ``"high_pass"``: what this blur takes away.
+            once for each example and class. ``"mean_image"``: the way to the mean of all training images, the same for every class.
+            ``"smooth_field"``: one random field a class, blurred, the same for all examples. ``"blurred"``: the direction, each
+            pixel the mean of its 3 x 3 neighbours. ``"high_pass"``: what this blur takes away.
         generator: draws examples, images and fields; default: a fresh one with seed 0.
 
     Raises:
@@ -43,7 +44,7 @@ def control(task: Task, source: GradientTarget | None = None, *, change: str, ge
     if change in ("smooth_field", "blurred", "high_pass") and len(task.shape) != 3:
         raise ValueError(f"change {change!r} of inputs with shape {task.shape}; expected images (C, H, W)")
     generator, source = generator or torch.Generator().manual_seed(0), source or nearest_neighbor(task)
-    made = {"other_example": _other_example, "random_image": _random_image, "smooth_field": _smooth_field}
+    made = {"other_example": _other_example, "random_image": _random_image, "mean_image": _mean_image, "smooth_field": _smooth_field}
     if change in made:
         return GradientTarget("control", made[change](task, source, generator), len(task.classes))
     changed: dict[str, Directions] = {
@@ -103,6 +104,11 @@ def _random_image(task: Task, source: GradientTarget, generator: torch.Generator
         return task.train.x[picked[_known(index, "random_image")].gather(1, classes.cpu())].to(x) - x[:, None]
 
     return directions
+
+
+def _mean_image(task: Task, source: GradientTarget, generator: torch.Generator) -> Directions:
+    mean = task.train.x.mean(0)
+    return lambda index, x, classes: (mean.to(x) - x)[:, None].expand(-1, classes.shape[1], *x.shape[1:])
 
 
 def _smooth_field(task: Task, source: GradientTarget, generator: torch.Generator) -> Directions:

@@ -233,6 +233,8 @@ def test_controls_against_their_definitions(change: str, few: Task) -> None:
         for column, label in enumerate((3, 9)):
             pool = few.train.x[few.train.y == label]
             assert torch.cdist(reached[:, column].flatten(1), pool.flatten(1)).amin(1).max() < 1e-5
+    elif change == "mean_image":
+        assert torch.allclose(found, (few.train.x.mean(0) - x)[:, None].expand_as(found))
     elif change == "smooth_field":
         assert (found == found[:1]).all() and cosine(found[:1, :1], found[:1, 1:]).abs() < 0.9
     elif change == "blurred":
