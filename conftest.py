@@ -78,3 +78,8 @@ def pytest_itemcollected(item) -> None:
         return compare(snapped + new[len(stored) :], stored, skip_compare)
 
     item.compare_outputs = compare_with_tolerance
+
+
+def pytest_collection_modifyitems(items: list) -> None:
+    """The pages of the built book first: they are one file, which one worker takes while the other begins with the chapters."""
+    items.sort(key=lambda item: not item.nodeid.startswith("tests/site/"))

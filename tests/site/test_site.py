@@ -69,6 +69,10 @@ PAGES = [page for page in PAGES if page != "index.html"]  # which only leads to 
 if not PAGES or max(map(os.path.getmtime, sources())) > (HTML / "searchindex.js").stat().st_mtime:
     pytest.skip("no built book, or one older than its sources: make book", allow_module_level=True)
 
+MODULES = sorted((page for page in PAGES if page.startswith("_modules/")), key=lambda page: (HTML / page).stat().st_size)
+ALIKE = MODULES[:-3]  # pages of source code: the longest have the files and the colours of all
+VISITS = [(scheme, page) for scheme in ("light", "dark") for page in PAGES if scheme == "light" or page not in ALIKE]
+
 
 class Quiet(SimpleHTTPRequestHandler):
     def log_message(self, *_: object) -> None:
@@ -91,11 +95,6 @@ def address() -> Iterator[str]:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{server.server_port}/"
         server.shutdown()
-
-
-@pytest.fixture(scope="module", params=["light", "dark"])
-def scheme(request: pytest.FixtureRequest) -> str:
-    return request.param
 
 
 @pytest.fixture(scope="module")
@@ -174,7 +173,7 @@ def test_an_address_that_does_not_exist_leads_back(lost: str, address: str, brow
         tab.wait_for_url(address + "book/index.html")
 
 
-@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("scheme, page", VISITS, scope="module")
 def test_page(page: str, address: str, context: playwright.BrowserContext, scheme: str) -> None:
     found = []
     with context.new_page() as tab:
@@ -198,12 +197,7 @@ def test_page(page: str, address: str, context: playwright.BrowserContext, schem
     assert not found, "\n".join([f"{page}, {scheme}:", *found])
 
 
-def modules() -> list[str]:
-    """The pages of source code, which load the same files and nothing of their own: the longest answers for all."""
-    return sorted((page for page in PAGES if page.startswith("_modules/")), key=lambda page: (HTML / page).stat().st_size)
-
-
-@pytest.mark.parametrize("page", [page for page in PAGES if page not in modules()[:-1]])
+@pytest.mark.parametrize("page", [page for page in PAGES if page not in ALIKE])
 def test_a_page_is_light(page: str, browser: playwright.Browser) -> None:
     asked = set()
     with browser.new_page() as tab:
