@@ -63,7 +63,7 @@ def main() -> None:
     task = data.load(f"folder:{args.data}", **Recipe.load(args.recipe).data)
     kept = yaml.safe_load(args.out.read_text()) if args.out.is_file() else {}
     made = results.provenance(task, device="cpu", train_seconds=0, train_cpu_seconds=0, evaluate_seconds=0)
-    about = {key: made[key] for key in ("data", "data_digest", "versions", "commit")}
+    about = {key: made[key] for key in ("data", "data_digest", "commit")}
     kept[args.recipe] = {**about, "examples": EXAMPLES, **shared(task)}
     text = "".join(f"# {line}\n" for line in ABOUT.splitlines()) + yaml.safe_dump(kept, sort_keys=False)
     write_atomically(args.out, text.encode())
