@@ -28,6 +28,8 @@ def test_the_means_are_those_of_the_cosines_written_out() -> None:
 
 
 def test_the_stored_file_has_every_control_and_says_where_it_is_from() -> None:
-    for stored in yaml.safe_load((BOOK / "results" / "directions.yaml").read_text()).values():
+    kept = yaml.safe_load((BOOK / "results" / "directions.yaml").read_text())
+    assert "cifar10-laptop-pag-nn" in kept
+    for stored in kept.values():
         assert list(stored["with the neighbour's"]) == list(CONTROLS) and not stored["commit"].endswith("+")
         assert stored["examples"] == 1000 and set(stored["data_digest"]) == {"train", "test"}
