@@ -65,6 +65,12 @@ def folder(path: Path, size: int | None = None) -> Files:
     return Files(classes, *(_on_disk(path / part, images[part], grey, size) for part in names))
 
 
+def fewest(path: Path) -> int:
+    """Test images of the smallest class of a folder, by their names; 0 where there are none."""
+    classes = [entry for entry in _visible(path / "test") if entry.is_dir()] if (path / "test").is_dir() else []
+    return min((sum(file.suffix.lower() in IMAGE_SUFFIXES for file in _files(entry)) for entry in classes), default=0)
+
+
 def _visible(folder: Path) -> list[Path]:
     """What lies in a folder and is not hidden, sorted."""
     return sorted(entry for entry in folder.iterdir() if not entry.name.startswith(".") and entry.name.lower() not in LITTER)

@@ -14,6 +14,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from .. import attacks, data, diffusion, evaluation, models
 from ..attacks.autoattack import PARTS, package
 from ..data import Task
+from ..data.folders import fewest
 from ..diffusion import DDPM
 from ..recipe import Recipe
 from ..recipes import keys
@@ -37,6 +38,17 @@ def load(recipe: Recipe, folder: str | Path | None) -> tuple[Recipe, Task]:
         if len(split) == 0:
             raise ValueError(f"recipe {recipe.name!r}: the {name} split of {task.name} is empty; expected at least one example")
     return recipe, task
+
+
+def unskipped(recipe: Recipe, folder: str | Path | None) -> tuple[Recipe, list[str]]:
+    """The recipe without its ``test_skip_per_class`` where that would leave a class of the folder empty; a note on it is a warning, too."""
+    skip, options = recipe.data.get("test_skip_per_class"), {**recipe.data, "test_skip_per_class": None}
+    if folder is None or skip is None or recipe.data.get("holdout") or not 0 < (found := fewest(Path(folder).expanduser())) <= skip:
+        return recipe, []
+    why = f"folder:{Path(folder).name} has {found} test image{'s' * (found > 1)} of a class"
+    note = f"recipe {recipe.name!r}: data.test_skip_per_class is {skip}; {why}, so none are left out"
+    warnings.warn(note, stacklevel=2)
+    return replace(recipe, data=options), [note]
 
 
 def check(recipe: Recipe) -> None:

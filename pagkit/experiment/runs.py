@@ -19,7 +19,7 @@ from ..diffusion import DDPM
 from ..recipe import Recipe
 from ..training import checkpoints, processes
 from . import kept
-from .asked import build, fitted, load, network
+from .asked import build, fitted, load, network, unskipped
 from .kept import MEASURED, RECIPE, WEIGHTS, ResultFile
 from .measured import measure
 from .rehearsed import rehearse
@@ -167,10 +167,11 @@ def evaluate(
 
 def _asked(recipe: Recipe, folder: str | Path | None, device: torch.device) -> tuple[Recipe, Task, list[str]]:
     """The recipe as its data allow it, the data, and notes on the difference; what cannot be done is refused."""
+    recipe, kept_all = unskipped(recipe, folder)
     recipe, task = load(recipe, folder)
     recipe, notes = fitted(recipe, task)
     rehearse(recipe, task, device)
-    return recipe, task, notes
+    return recipe, task, [*kept_all, *notes]
 
 
 def _more(recipe: Recipe, metrics: Sequence[str], checklist: str | None, settings: Sequence[str]) -> Recipe:

@@ -79,6 +79,17 @@ def test_what_the_classes_do_not_allow_is_lowered_with_a_note(folder: Path, tmp_
     assert again.recipe == f"{result.recipe}+metrics.pgd-l2-1.likeliest=3" and len(again.provenance["notes"]) == 3
 
 
+def test_a_folder_with_too_few_images_to_skip_is_taken_whole_with_a_note(folder: Path, tmp_path: Path, capsys) -> None:
+    quick = ["--set", "epochs=1", "--set", "model_options.widths=[8,8]", "--set", "metrics={}", "--set", "alignment={}"]
+    assert cli.main(["train", "cifar10-laptop-standard", *quick, "--data", str(folder), "--run", str(tmp_path / "run")]) == 0
+    assert "data.test_skip_per_class is 100; " in (printed := capsys.readouterr().err) and printed.count("warning") == 1
+    assert cli.main(["evaluate", str(tmp_path / "run")]) == 0 and "warning" not in capsys.readouterr().err
+    result, there = results.load(tmp_path / "run" / "result.json"), len([*folder.glob("test/*/*.png")])
+    assert result.metrics["clean"].total == there and result.provenance["notes"][0].endswith("so none are left out")
+    some = Recipe.load("cifar10-laptop-standard", data={"test_skip_per_class": 1})
+    assert asked.unskipped(some, folder) == (some, []) and asked.unskipped(some, None) == (some, [])
+
+
 def test_a_recipe_that_fits_gets_no_note(recwarn) -> None:
     recipe = Recipe.load("digits-pag-nn")
     assert asked.fitted(recipe, pictures(classes=10, side=8, channels=1)) == (recipe, []) and not recwarn.list
