@@ -16,6 +16,7 @@ from .data import Split
 from .data.defaults import plain_defaults
 from .evaluation import Score
 from .models import mode, seeded
+from .results import Estimate
 
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#444444")  # Okabe & Ito, 2008
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
@@ -117,6 +118,19 @@ def bars(names: Sequence[str], scores: Mapping[str, Sequence[Score]], *, axis: A
     axis.set(ylabel="correct under attack (%)", ylim=(0, 103))
     axis.grid(axis="x")
     axis.figure.legend(*axis.get_legend_handles_labels(), loc="outside upper center", ncols=len(scores))
+    return axis
+
+
+def intervals(names: Sequence[str], estimates: Sequence[Estimate], *, axis: Axes | None = None, xlabel: str = "points") -> Axes:
+    """A forest plot: a line a name, the first on top, a dot at the mean, a bar for the 95 % interval. Hollow: zero lies within."""
+    axis = axis or plt.subplots(figsize=(5.4, 0.6 + 0.28 * len(names)))[1]
+    for place, (_, found) in enumerate(zip(names, estimates, strict=True)):
+        color = COLORS[0] if found.sign else COLORS[6]
+        axis.plot([found.low, found.high], [place, place], color=color, linewidth=1.4)
+        axis.plot(found.mean, place, "o", color=color, markersize=5, markerfacecolor=color if found.sign else "white")
+    axis.axvline(0, color="#888888", linewidth=1)
+    axis.set(xlabel=xlabel, yticks=range(len(names)), yticklabels=names, ylim=(len(names) - 0.5, -0.5))
+    axis.grid(axis="y", visible=False)
     return axis
 
 
