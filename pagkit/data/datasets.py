@@ -81,7 +81,7 @@ def load(
         files = downloads.download(name, Path(where).expanduser(), size)
     else:
         path = Path(root or ".") / Path(name.removeprefix("folder:")).expanduser()
-        name, files = f"folder:{path.name}", folders.folder(path, size)
+        name, files = f"folder:{Path(os.path.abspath(path)).name}", folders.folder(path, size)
     splits = _choose(files, train_per_class, test_per_class, holdout, generator, test_skip_per_class or 0)
     task = Task(name + aside, files.classes, (0.0, 1.0), **splits)
     shapes = [tuple(split.x.shape[1:]) for split in (task.train, task.test)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -45,7 +46,7 @@ def unskipped(recipe: Recipe, folder: str | Path | None) -> tuple[Recipe, list[s
     skip, options = recipe.data.get("test_skip_per_class"), {**recipe.data, "test_skip_per_class": None}
     if folder is None or skip is None or recipe.data.get("holdout") or not 0 < (found := fewest(Path(folder).expanduser())) <= skip:
         return recipe, []
-    why = f"folder:{Path(folder).name} has {found} test image{'s' * (found > 1)} of a class"
+    why = f"folder:{Path(os.path.abspath(folder)).name} has {found} test image{'s' * (found > 1)} of a class"
     note = f"recipe {recipe.name!r}: data.test_skip_per_class is {skip}; {why}, so none are left out"
     warnings.warn(note, stacklevel=2)
     return replace(recipe, data=options), [note]

@@ -108,6 +108,11 @@ def test_folder_reads_images_in_order(folder: Path) -> None:
     assert data.load(f"folder:{folder.name}", root=folder.parent, size=8, train_per_class=2).train.x.shape == (6, 3, 8, 8)
 
 
+def test_a_folder_has_its_own_name_from_inside_too(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder)
+    assert data.load("folder:.").name == data.load(f"folder:{folder}").name == f"folder:{folder.name}"
+
+
 def test_a_part_of_a_folder_is_held_out(folder: Path) -> None:
     task = data.load(f"folder:{folder}", holdout=5)
     assert task.name == f"folder:{folder.name}+holdout=5" and (len(task.train), len(task.test)) == (7, 5)
