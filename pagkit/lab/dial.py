@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from ..data.defaults import plain_defaults
 from .export import encode
 from .page import Lab, make
 
@@ -20,6 +21,7 @@ UP, DOWN = (224, 116, 8), (128, 100, 200)  # the colours of a signed picture, as
 NOTE = "This is one setting of a dial: with JavaScript you can turn it."
 
 
+@plain_defaults()
 def dial(
     pictures: Mapping[str, Tensor],
     dials: Mapping[str, Sequence[float | str]],

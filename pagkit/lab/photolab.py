@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from .. import attacks
 from ..attacks import Threat
 from ..data import Task
+from ..data.defaults import plain_defaults
 from . import still
 from .export import encode, pack, rounded, to_script
 from .page import Lab, make
@@ -19,6 +20,7 @@ NORMS = {"l2": "L2", "linf": "L∞"}
 EPS = {"l2": 5.0, "linf": 0.1}
 
 
+@plain_defaults()
 def photo(
     nets: Mapping[str, nn.Module],
     task: Task,

@@ -12,7 +12,7 @@ from torch import nn
 
 from pagkit import attacks, data, diffusion, evaluation, exact, lab, models, plots, targets, training
 from pagkit.attacks import Threat
-from pagkit.data import Task
+from pagkit.data import Split, Task
 from pagkit.losses import pag_loss
 
 
@@ -45,6 +45,12 @@ def ddpm() -> diffusion.DDPM:
 
 
 THREE = torch.arange(3)
+def photographs() -> Task:
+    x = torch.rand(3, 3, 8, 8, generator=torch.Generator().manual_seed(0), device="cpu", dtype=torch.float32)
+    y = torch.arange(3, device="cpu")
+    return Task("photographs", ("cat", "dog", "yak"), (0.0, 1.0), Split(x, y), Split(x, y))
+
+
 MADE: dict[str, Callable[[], Any]] = {
     "toy": lambda: data.load("three-modes", train_per_class=6, test_per_class=6).train.x,
     "digits": lambda: digits().train.x,
@@ -79,6 +85,8 @@ MADE: dict[str, Callable[[], Any]] = {
         lab.plane({"one": models.build("mlp", toy := data.load("three-modes", train_per_class=6, test_per_class=3))}, toy.test).html(),
         lab.digits({"one": models.build("cnn", digits(), width=4)}, digits(), steps=1).html(),
         lab.sliced(models.build("mlp", digits()), digits().test.x[0], digits().test.x[1:3])(digits().test.x[0, 0, :4, :2]),
+        lab.dial({"one": digits().test.x[:3, 0] - 0.5}, {"k": [1, 2, 3]}, says=["a", "b", "c"], signed=["one"]).html(),
+        lab.photo({"one": models.build("resnet-small", (few := photographs()), widths=(8, 8))}, few, steps=1).html(),
     ],
     "map": lambda: plots.decision_map(
         models.build("mlp", toy := data.load("three-modes", train_per_class=6)), toy.test, (-9.0, 9.0, -9.0, 9.0), resolution=9
