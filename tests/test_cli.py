@@ -8,6 +8,7 @@ import os
 import shlex
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from safetensors.torch import load_file
 from pagkit import cli, diffusion, evaluation, experiment, models, results, training
 from pagkit.data import load
 from pagkit.data.files import write_atomically
+from pagkit.diffusion import pretrained
 from pagkit.evaluation import Score, accuracy
 from pagkit.results.schema import PROVENANCE
 from tests.helpers import BOOK, ROOT, stop_after
@@ -98,6 +100,12 @@ def test_a_diffusion_model_is_a_recipe_and_is_kept(tmp_path: Path, monkeypatch, 
     tiny.write_text(text.replace("judge: digits-standard", "judge: digits-standard+epochs=1"))
     result = experiment.run(training.Recipe.load(tiny), out=tmp_path / "out", progress=False)
     assert list(result.metrics) == ["samples"] and result.metrics["samples"].total == 200
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        stop_after(patch, 3)
+        patch.setattr(pretrained, "train", partial(diffusion.train, checkpoint_seconds=0))
+        diffusion.find(str(tiny), digits, progress=False)
+    (unfinished,) = (tmp_path / "cache").iterdir()
+    assert training.checkpoints.paths(unfinished)[-1].name == "checkpoint-000000002.pt"
     kept = diffusion.find(str(tiny), digits)
     (path,) = (tmp_path / "cache").iterdir()
     before = path.stat().st_mtime_ns

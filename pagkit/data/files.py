@@ -54,3 +54,21 @@ def writable(folder: Path, remedy: str = "name another folder") -> None:
             file.write(b"yes")
     except OSError as error:
         raise PermissionError(f"cannot write to the folder {folder}: {error.strerror or error}; {remedy}") from error
+
+
+@contextmanager
+def alone(path: Path) -> Iterator[None]:
+    """One process of the machine at a time makes ``path``; a lock that its holder's end gives back, however it ends."""
+    try:
+        import fcntl
+    except ImportError:  # no such locks on Windows: two processes may then do the same work, and the last one's file stays
+        yield
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = path.with_name(f".{path.name}.lock")
+    with open(lock, "w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        try:
+            yield
+        finally:
+            lock.unlink(missing_ok=True)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
+from contextlib import nullcontext
 from pathlib import Path
 
 import torch
 
 from ..data import Task
-from ..data.files import writable
+from ..data.files import alone, writable
 from ..exact import BETAS, STEPS
 from ..recipe import SETTING, Recipe, recipe_names
 from ..training import processes
@@ -21,7 +23,8 @@ def find(source: str | Path, task: Task, *, device: torch.device | str = "cpu", 
     """A diffusion model from a file or a folder, or by recipe: trained once for a data set, then kept.
 
     A recipe's model is kept as safetensors in the folder that the environment variable PAGKIT_CACHE names, by default
-    ``~/.cache/pagkit``, under a name made of the recipe, the training data and the versions of torch and diffusers.
+    ``~/.cache/pagkit``, under a name made of the recipe, the training data and the versions of torch and diffusers. Its training has
+    checkpoints beside that file while it lasts: one that was stopped is taken up where it stood.
 
     Args:
         source: a ``.safetensors`` file that :meth:`pagkit.diffusion.DDPM.save` wrote, a diffusers folder, see
@@ -42,10 +45,13 @@ def find(source: str | Path, task: Task, *, device: torch.device | str = "cpu", 
     recipe = Recipe.load(source)
     path = _place(recipe, task)
     if not path.is_file():
-        ddpm = build(recipe, task).to(device)
-        train(ddpm, task, recipe, progress=progress)
-        if processes.rank() == 0:
-            ddpm.save(path)
+        with alone(path) if processes.count() == 1 else nullcontext():
+            if not path.is_file():  # nobody made it meanwhile
+                ddpm, folder = build(recipe, task).to(device), path.with_suffix(".training")
+                train(ddpm, task, recipe, run_dir=folder, resume=True, progress=progress)
+                if processes.rank() == 0:
+                    ddpm.save(path)
+                    shutil.rmtree(folder)
         processes.wait()
     return DDPM.load(path).to(device)
 

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from ..data.files import whole
+from ..data.files import alone, whole
 
 
 def int8(path: Path, shape: Sequence[int], fill: Callable[[Tensor], None]) -> Tensor:
@@ -26,7 +25,7 @@ def int8(path: Path, shape: Sequence[int], fill: Callable[[Tensor], None]) -> Te
     """
     size = math.prod(shape)
     if not path.is_file():
-        with _alone(path):
+        with alone(path):
             if not path.is_file():  # nobody made it meanwhile
                 with whole(path) as (handle, temporary):
                     if hasattr(os, "posix_fallocate"):
@@ -35,21 +34,3 @@ def int8(path: Path, shape: Sequence[int], fill: Callable[[Tensor], None]) -> Te
     if path.stat().st_size != size:
         raise ValueError(f"{path} has {path.stat().st_size} bytes; expected {size}; delete it, and it is made anew")
     return torch.from_file(str(path), shared=False, size=size, dtype=torch.int8).view(*shape)
-
-
-@contextmanager
-def _alone(path: Path) -> Iterator[None]:
-    """One process of the machine at a time; a lock that its holder's end gives back, however it ends."""
-    try:
-        import fcntl
-    except ImportError:  # no such locks on Windows: two processes may then do the same work, and the last one's file stays
-        yield
-        return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    lock = path.with_name(f".{path.name}.lock")
-    with open(lock, "w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        try:
-            yield
-        finally:
-            lock.unlink(missing_ok=True)
