@@ -195,7 +195,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_settings(command, "measure otherwise, such as metrics.pgd-l2-0.5.steps=100")
     command.add_argument("--batch-size", metavar="N", type=_whole("batch size", 1), help="so many examples at a time")
     _add_device(command)
-    more = "A cell: median over the seeds in %, its 95 %% interval, lowest to highest seed. An empty one was not measured."
+    more = "A cell: median over the seeds in %, its 95 % interval, lowest to highest seed. An empty one was not measured."
     command = add("leaderboard", _leaderboard, "print a table for each task, a row for each recipe", more)
     command.add_argument("folder", metavar="FOLDER", nargs="?", help="all result files below it (default book/results, else runs)")
     command = add("recipes", _recipes, "list the recipes that come with pagkit, or explain one, key by key")

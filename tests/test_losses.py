@@ -148,6 +148,7 @@ def test_bad_terms(case) -> None:
     model, x, y, directions, classes = case
     for terms, message in (
         ([(-0.1, Slope())], "weight is -0.1; expected a number >= 0"),
+        ([(float("nan"), Slope())], "weight is nan; expected a number >= 0"),
         ([(1.0, Slope("logit"))], "of is 'logit'; expected one of loss, log_odds"),
         ([(1.0, Slope()), (2.0, Slope("log_odds"))], "terms are slope, slope; expected at most one of a kind"),
         ([(1.0, Slope()), (1.0, Alignment(directions[:3], classes))], "directions have shape"),

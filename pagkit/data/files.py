@@ -66,9 +66,16 @@ def alone(path: Path) -> Iterator[None]:
         return
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = path.with_name(f".{path.name}.lock")
-    with open(lock, "w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        try:
-            yield
-        finally:
-            lock.unlink(missing_ok=True)
+    held = False
+    while not held:
+        with open(lock, "w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            try:
+                held = os.path.samestat(os.fstat(file.fileno()), os.stat(lock))
+            except FileNotFoundError:  # the holder that this one waited for took the file away
+                continue
+            if held:  # else it did, and another process has made a new one
+                try:
+                    yield
+                finally:
+                    lock.unlink(missing_ok=True)

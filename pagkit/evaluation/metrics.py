@@ -37,7 +37,8 @@ def alignment(
         batch_size: as in :func:`accuracy`.
 
     Raises:
-        TypeError, ValueError: an unknown or empty split, an unknown ``of``, and what :func:`pagkit.models.logits_of` refuses.
+        TypeError, ValueError: an unknown or empty split, an unknown ``of``, and what :func:`pagkit.models.logits_of` refuses;
+            directions that are not finite, and what the target refuses.
     """
     if split not in ("train", "test"):
         raise ValueError(f"split is {split!r}; expected 'train' or 'test'")
@@ -53,7 +54,10 @@ def alignment(
             if broken is not None:
                 what = f"{int(broken.sum())} of {len(x)} inputs had gradients with entries that are nan or infinite"
                 warnings.warn(f"{what}; these count as 0", RuntimeWarning, stacklevel=2)
-            total += losses.cosine(gradients, target(index, x, classes)).sum().item()
+            directions = target(index, x, classes)
+            if not directions.isfinite().all():
+                raise ValueError(f"target {target.name!r} gave directions with entries that are nan or infinite; expected finite ones")
+            total += losses.cosine(gradients, directions).sum().item()
     return total / (len(part) * len(task.classes))
 
 

@@ -128,6 +128,7 @@ def robustness_curve(
         raise ValueError("a robustness curve takes no target; expected an untargeted attack")
     how = {"progress": progress, "generator": generator or torch.Generator().manual_seed(0), "batch_size": batch_size, **options}
     held, scores = correct(model, split, batch_size=batch_size), {}
+    eps_list = [float(eps) for eps in eps_list]
     for eps in sorted(set(eps_list)):
         threat, rows = Threat(norm, eps, bounds), held.nonzero().flatten()
         if len(rows):
@@ -171,8 +172,9 @@ def worst_case(model: nn.Module, y: Tensor, *x_advs: Tensor, batch_size: int | N
 def exact_accuracy(model: nn.Module, split: Split, eps: float, *, batch_size: int | None = None) -> Score:
     """Share that is correct with an exact L2 radius above ``eps``: no attack can do better (two inputs only).
 
-    Errors as in :func:`accuracy` and :func:`pagkit.exact.radius`.
+    Errors as in :func:`accuracy`, :func:`pagkit.exact.radius` and, of ``eps``, :class:`pagkit.attacks.Threat`.
     """
+    Threat("l2", eps)  # refuses a radius that none is
     return Score.of(correct(model, split, batch_size=batch_size) & (exact.radius(model, split.x) > eps))
 
 

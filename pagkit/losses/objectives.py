@@ -63,7 +63,7 @@ def objective(
         ValueError: a negative weight, two terms of a kind, a term that does not fit x.
     """
     for weight, term in terms:
-        if weight < 0:
+        if not weight >= 0:
             raise ValueError(f"weight is {weight}; expected a number >= 0")
         if weight != 0:
             term.check(x)

@@ -75,12 +75,16 @@ def nearest_neighbor(task: Task, *, per_class: int | None = None) -> GradientTar
             found[~known] = _nearest(index[~known], x[(~known).to(x.device)].to(pool), candidates, pool)
         return pool[found.gather(1, classes.cpu())].to(x) - x[:, None]
 
-    return GradientTarget("nearest_neighbor", directions, len(candidates))
+    return GradientTarget("nearest_neighbor", directions, len(candidates), tuple(pool.shape[1:]))
 
 
 def _fixed(name: str, images: Tensor) -> GradientTarget:
     """The same representatives (C, *shape) for every x."""
-    return GradientTarget(name, lambda index, x, classes: images.to(x)[classes.to(x.device)] - x[:, None], len(images))
+
+    def directions(index: Tensor, x: Tensor, classes: Tensor) -> Tensor:
+        return images.to(x)[classes.to(x.device)] - x[:, None]
+
+    return GradientTarget(name, directions, len(images), tuple(images.shape[1:]))
 
 
 def rows_by_class(task: Task) -> list[Tensor]:

@@ -23,14 +23,17 @@ class GradientTarget:
         name: what it is called in results.
         directions: the function that is called.
         known: how many classes there are, C; None: that is not known.
+        shape: of one input; None: that is not known.
 
     Raises:
-        ValueError: when called, shapes that do not fit; classes below 0, or of C or more.
+        TypeError: when called, x that is not floating point; directions that are no tensor.
+        ValueError: when called, shapes that do not fit, of the directions too; classes below 0, or of C or more.
     """
 
     name: str
     directions: Callable[[Tensor, Tensor, Tensor], Tensor]  # same arguments, same result
     known: int | None = None
+    shape: tuple[int, ...] | None = None
 
     @plain_defaults()
     def __call__(self, index: Tensor, x: Tensor, classes: Tensor) -> Tensor:
@@ -39,11 +42,20 @@ class GradientTarget:
                 f"index, x and classes have shapes {tuple(index.shape)}, {tuple(x.shape)}, {tuple(classes.shape)}; "
                 "expected (B,), (B, *shape), (B, k)"
             )
+        if not x.is_floating_point():
+            raise TypeError(f"x has dtype {x.dtype}; expected a floating-point tensor")
+        if self.shape is not None and x.shape[1:] != self.shape:
+            raise ValueError(f"x has shape {tuple(x.shape)}; expected (B, {', '.join(map(str, self.shape))})")
         if classes.numel() and (classes.min() < 0 or (self.known is not None and classes.max() >= self.known)):
             limit = "at least 0" if self.known is None else f"in [0, {self.known})"
             raise ValueError(f"classes range over [{classes.min()}, {classes.max()}]; expected values {limit}")
         with torch.autocast(x.device.type, enabled=False):  # a direction is the same whatever precision a training asks for
-            return self.directions(index, x, classes)
+            found = self.directions(index, x, classes)
+        if not isinstance(found, Tensor):
+            raise TypeError(f"target {self.name!r} gave {type(found).__name__}; expected a tensor of directions (B, k, *shape)")
+        if found.shape != (expected := classes.shape + x.shape[1:]):
+            raise ValueError(f"target {self.name!r} gave directions of shape {tuple(found.shape)}; expected {tuple(expected)}")
+        return found
 
 
 @plain_defaults()

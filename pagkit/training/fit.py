@@ -63,13 +63,15 @@ def fit(
     Raises:
         TypeError: training inputs that are not floating point, or labels that are not int64.
         ValueError: an empty training split; training labels that are not (N,) or out of range; crop or flip on inputs that are not
-            images; BatchNorm and a batch of a single row, see :func:`single`; a recipe of method ``"ddpm"``; parameters that were made
-            inside ``torch.inference_mode``; ``resume`` or ``log`` without ``run_dir``, checkpoints without ``resume``, or checkpoints
-            that do not fit, see :func:`pagkit.training.checkpoints.claim`.
+            images; BatchNorm and a batch of a single row, see :func:`single`; a recipe of method ``"ddpm"``; a target with a method
+            without ``pag``; parameters that were made inside ``torch.inference_mode``; ``resume`` or ``log`` without ``run_dir``,
+            checkpoints without ``resume``, or checkpoints that do not fit, see :func:`pagkit.training.checkpoints.claim`.
         ImportError: ``log`` without TensorBoard.
         OSError: a checkpoint cannot be written; an unwritable folder is found before the first step. Earlier ones are intact.
         TrainingDiverged: a loss that is not finite; says at which step, and restores the last good epoch's weights.
     """
+    if target is not None and recipe.target is None:
+        raise ValueError(f"target is {target.name!r} with method {recipe.method!r}; expected a method with pag")
     check(model, task, recipe)
     task = replace(task, train=Split(*ordinary(task.train.x.detach(), task.train.y)))
     forward = torch.compile(model, dynamic=False) if recipe.compile else model

@@ -157,6 +157,18 @@ def test_alignment_is_the_mean_cosine(digits_cnn, digits) -> None:
         alignment(digits_cnn, small, target, of="logprob")
 
 
+def test_alignment_with_directions_that_are_nan_is_refused(digits_cnn, digits) -> None:
+    broken = targets.GradientTarget("own", lambda index, x, classes: x[:, None].expand(-1, 10, -1, -1, -1) * torch.nan)
+    with pytest.raises(ValueError, match="target 'own' gave directions with entries that are nan or infinite; expected finite ones"):
+        alignment(digits_cnn, digits, broken)
+
+
+@pytest.mark.parametrize("eps", [float("nan"), -1.0])
+def test_an_exact_radius_that_is_none_is_refused(eps: float, toy) -> None:
+    with pytest.raises(ValueError, match=f"eps is {eps}; expected a finite number >= 0"):
+        exact_accuracy(nn.Linear(2, 2), toy.test, eps)
+
+
 def test_a_model_without_parameters_can_be_scored() -> None:
     split = Split(torch.eye(3), torch.arange(3))
     assert accuracy(nn.Identity(), split).correct == 3
@@ -204,6 +216,7 @@ def test_autoattack_and_its_parts_by_name(digits_cnn, digits) -> None:
 def test_robustness_curve_carries_broken_examples_over(digits_cnn, digits) -> None:
     test, eps = digits.test.first(100), [0.8, 0.0, 0.4, 0.2, 0.8]
     curve = robustness_curve(digits_cnn, test, "l2", eps, steps=5)
+    assert robustness_curve(digits_cnn, test, "l2", torch.tensor(eps, dtype=torch.float64), steps=5) == curve
     assert curve[1] == accuracy(digits_cnn, test) and curve[0] == curve[4]
     assert curve[0].correct < curve[2].correct < curve[3].correct < curve[1].correct
     assert curve[3] == robust_accuracy(digits_cnn, Split(test.x, test.y), Threat("l2", 0.2), steps=5), "the first is attacked in full"

@@ -125,6 +125,28 @@ def test_classes_out_of_range(digits, label: int) -> None:
         targets.GradientTarget("made", lambda index, x, classes: x[:, None])(*call[:2], torch.tensor([[3, -1]]))
 
 
+@pytest.mark.parametrize(
+    ("function", "error", "message"),
+    [
+        (lambda index, x, classes: -x, ValueError, r"'own' gave directions of shape \(2, 1, 8, 8\); expected \(2, 3, 1, 8, 8\)"),
+        (lambda index, x, classes: -x[:, None].sum((-1, -2), keepdim=True).expand(-1, 3, -1, -1, -1), ValueError, r"\(2, 3, 1, 1, 1\)"),
+        (lambda index, x, classes: None, TypeError, "'own' gave NoneType; expected a tensor of directions"),
+    ],
+)
+def test_directions_of_another_shape_are_refused(function, error: type[Exception], message: str, digits) -> None:
+    with pytest.raises(error, match=message):
+        targets.GradientTarget("own", function)(torch.tensor([0, 1]), digits.train.x[:2], torch.tensor([[0, 1, 2]] * 2))
+
+
+@pytest.mark.parametrize("name", ["one_image", "class_mean", "nearest_neighbor"])
+def test_inputs_of_another_dtype_or_shape_are_refused(name: str, digits) -> None:
+    source, index, classes = getattr(targets, name)(digits), torch.tensor([-1]), torch.tensor([[3]])
+    with pytest.raises(TypeError, match="x has dtype torch.uint8; expected a floating-point tensor"):
+        source(index, torch.zeros(1, 1, 8, 8, dtype=torch.uint8), classes)
+    with pytest.raises(ValueError, match=r"x has shape \(1, 3, 8, 8\); expected \(B, 1, 8, 8\)"):
+        source(index, torch.zeros(1, 3, 8, 8), classes)
+
+
 @pytest.mark.parametrize("draws", [1, 3])
 def test_score_based_is_the_difference_of_two_scores(few, ddpm, draws: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scores, "ROWS", 32)

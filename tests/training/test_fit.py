@@ -394,6 +394,13 @@ def test_a_missing_tensorboard_says_how_to_install_it(monkeypatch) -> None:
         loop._summary_writer()
 
 
+def test_a_target_without_pag_is_refused(toy) -> None:
+    own = targets.GradientTarget("own", lambda index, x, classes: x[:, None].expand(-1, classes.shape[1], -1))
+    recipe = training.Recipe.load("three-modes-standard", epochs=1)
+    with pytest.raises(ValueError, match="target is 'own' with method 'standard'; expected a method with pag"):
+        training.fit(models.build("mlp", toy), toy, recipe, target=own, progress=False)
+
+
 def test_a_diffusion_recipe_trains_no_classifier(digits) -> None:
     with pytest.raises(ValueError, match="recipe 'digits-ddpm' trains a diffusion model"):
         fit(models.build("cnn", digits, width=4), digits, Recipe.load("digits-ddpm"), progress=False)
