@@ -70,8 +70,7 @@ if not PAGES or max(map(os.path.getmtime, sources())) > (HTML / "searchindex.js"
     pytest.skip("no built book, or one older than its sources: make book", allow_module_level=True)
 
 MODULES = sorted((page for page in PAGES if page.startswith("_modules/")), key=lambda page: (HTML / page).stat().st_size)
-ALIKE = MODULES[:-3]  # pages of source code: the longest have the files, colours and narrow columns of all
-VISITS = [(scheme, page) for scheme in ("light", "dark") for page in PAGES if scheme == "light" or page not in ALIKE]
+VISITED = [page for page in PAGES if page not in MODULES[:-3]]  # pages of source code are alike: the longest have all that the others have
 
 
 class Quiet(SimpleHTTPRequestHandler):
@@ -99,7 +98,7 @@ def address() -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def context(browser: playwright.Browser, scheme: str) -> Iterator[playwright.BrowserContext]:
-    with browser.new_context(color_scheme=scheme) as context:
+    with browser.new_context(color_scheme=scheme, reduced_motion="reduce") as context:
         yield context
 
 
@@ -174,41 +173,38 @@ def test_an_address_that_does_not_exist_leads_back(lost: str, address: str, brow
         tab.wait_for_url(address + "book/index.html")
 
 
-@pytest.mark.parametrize("scheme, page", VISITS, scope="module")
+@pytest.mark.parametrize("page", VISITED)
+@pytest.mark.parametrize("scheme", ["light", "dark"], scope="module")
 def test_page(page: str, address: str, context: playwright.BrowserContext, scheme: str) -> None:
-    found = []
+    found, asked = [], set()
     with context.new_page() as tab:
         tab.on("console", lambda message: message.type == "error" and found.append(f"console: {message.text}"))
         tab.on("pageerror", lambda error: found.append(f"error: {error}"))
-        tab.on("request", lambda r: r.url.startswith((address, "data:", "blob:")) or found.append(f"external request: {r.url}"))
+        tab.on("request", lambda request: asked.add(request.url.split("?")[0]))
         tab.on("response", lambda response: response.ok or response.status == 304 or found.append(f"{response.status}: {response.url}"))
-        for width in WIDTHS[-1:] if page in ALIKE else WIDTHS:
+        for width in WIDTHS if scheme == "light" else WIDTHS[-1:]:  # the scheme changes colours only, and the width does not change them
             tab.set_viewport_size({"width": width, "height": 900})
             tab.goto(address + page)
             tab.evaluate("window.MathJax?.startup?.promise")
             beyond = tab.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
             if beyond > 0:
                 found.append(f"scrolls sideways by {beyond} pixels at {width}")
-            if scheme == "dark" and width < max(WIDTHS):
-                continue  # the scheme changes colours only, and the width does not change them
+            if width == min(WIDTHS):
+                tab.evaluate(SCROLL)
+                tab.evaluate("Promise.all([...document.images].map(image => image.decode().catch(() => 0)))")
             tab.evaluate(ONE_OF_A_KIND)
             tab.evaluate(AXE.read_text())
             rules = {rule: {"enabled": width == max(WIDTHS)} for rule in COLOUR}
             found += findings(tab, {"rules": rules} if scheme == "light" else {"runOnly": COLOUR})
+    found += [f"external request: {url}" for url in sorted(asked) if not url.startswith((address, "data:", "blob:"))]
+    if scheme == "light":
+        found += too_heavy(page, {unquote(urlparse(url).path)[1:] for url in asked if url.startswith(address)})
     assert not found, "\n".join([f"{page}, {scheme}:", *found])
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if page not in ALIKE])
-def test_a_page_is_light(page: str, browser: playwright.Browser) -> None:
-    asked = set()
-    with browser.new_page() as tab:
-        tab.on("request", lambda request: asked.add(request.url.split("?")[0]))
-        tab.goto((HTML / page).as_uri())
-        tab.evaluate("window.MathJax?.startup?.promise")
-        tab.evaluate(SCROLL)
-        tab.evaluate("Promise.all([...document.images].map(image => image.decode().catch(() => 0)))")
-    files = [Path(unquote(urlparse(url).path)) for url in asked if url.startswith("file:")]
-    weights = {path.relative_to(HTML).as_posix(): path.stat().st_size for path in files}
+def too_heavy(page: str, files: set[str]) -> list[str]:
+    """What there is to say of a page that loads these files."""
+    weights = {name: (HTML / name).stat().st_size for name in files if (HTML / name).is_file()}
     assert page in weights and "_static/doctools.js" in weights
     heavy = sorted(weights.items(), key=lambda item: -item[1])[:8]
-    assert sum(weights.values()) <= HEAVIEST, f"{page} loads {sum(weights.values()):,} bytes; most weigh {heavy}"
+    return [f"loads {sum(weights.values()):,} bytes; most weigh {heavy}"] if sum(weights.values()) > HEAVIEST else []
