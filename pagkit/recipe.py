@@ -69,7 +69,7 @@ class Recipe:
     batch_size: int = _key("examples a step, of all processes together", 128, at_least=1)
     accumulate: int = _key("work on a step in so many parts, one after the other; the step is the same, BatchNorm apart", 1, at_least=1)
     precision: str = _key(
-        "bf16: bfloat16, but for input gradients; bf16-gradients: for them too, and only what a term measures of them is in float32",
+        "bf16: bfloat16, but for passes of input gradients; bf16-gradients: for these too, and what a term measures of them in float32",
         "float32",
         choices=("float32", "bf16", "bf16-gradients"),
     )
@@ -128,6 +128,11 @@ class Recipe:
                 raise ValueError(
                     f"method is {self.method!r} with {name} {value!r}; expected {wanted} for a method with {part!r}, {unset} for others"
                 )
+        if self.precision == "bf16" and {"pag", "slope"} & {*parts} and not {"noise", "adversarial"} & {*parts}:
+            raise ValueError(
+                f"precision is 'bf16' with method {self.method!r}, of which all passes are those of input gradients; "
+                "expected 'bf16-gradients', or 'float32'"
+            )
         for where, options, known in self.mappings():
             keys.check(where, options, known)
 
@@ -174,7 +179,8 @@ class Recipe:
         settings = (*carried, *settings)
         path = Path(base) if base.endswith(".yaml") else FOLDER / f"{base}.yaml"
         if not path.is_file():
-            raise ValueError(f"unknown recipe {base!r}; expected a .yaml file or one of {', '.join(recipe_names())}")
+            missing = f"no file {base}" if base.endswith(".yaml") else f"unknown recipe {base!r}"
+            raise ValueError(f"{missing}; expected a .yaml file or one of {', '.join(recipe_names())}")
         entries = {"name": path.stem, **text.read(path)}
         KEYS["name"].check(f"{path.name}: name", entries["name"])
         for setting in settings:

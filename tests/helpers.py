@@ -30,7 +30,7 @@ class Fragile(nn.Module):
         self.layer, self.left = nn.Linear(2, 2), calls
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        self.left -= 1
+        self.left -= self.training
         return self.layer(x) * (torch.nan if self.left < 0 else 1.0)
 
 

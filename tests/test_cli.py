@@ -227,6 +227,9 @@ def test_result_files_are_checked(tmp_path: Path) -> None:
         ("{", "is not a result file: JSONDecodeError"),
         ('{"metrics": {}}', "KeyError 'recipe'"),
         ('{"metrics": {"clean": {"correct": 5, "total": 4}}}', "expected 0 <= correct <= total"),
+        ('{"metrics": {}, "recipe": null, "task": "t", "seed": 0, "provenance": {}}', "recipe is None; expected str"),
+        ('{"metrics": {}, "recipe": "r", "task": "t", "seed": 0, "provenance": {}, "alignment": {"a": "x"}}', "alignment 'a' is 'x'"),
+        ('{"metrics": {}, "recipe": "r", "task": "t", "seed": 0, "provenance": {}, "alignment": 1}', "AttributeError"),
     ):
         path.write_text(text)
         with pytest.raises(ValueError, match=message):
@@ -351,6 +354,9 @@ def test_what_has_changed_since_the_training_is_said(quick: Path, tmp_path: Path
     state, about = models.load_weights(weights := tmp_path / "run" / "model.safetensors")
     models.save_weights(weights, state, {**about, "recipe": recipe.to_yaml().replace("normalize: 40.0", "hidden: [4]")})
     with pytest.raises(ValueError, match="model.safetensors does not fit its recipe and data"):
+        experiment.evaluate(tmp_path / "run", progress=False)
+    models.save_weights(weights, state, {**about, "recipe": "a: [", "provenance": "{}"})
+    with pytest.raises(ValueError, match="model.safetensors does not say how it was trained"):
         experiment.evaluate(tmp_path / "run", progress=False)
     models.save_weights(weights, state, {})
     with pytest.raises(ValueError, match="model.safetensors does not say how it was trained"):

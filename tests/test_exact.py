@@ -183,7 +183,7 @@ def test_six_hundred_points_in_under_a_second() -> None:
     [
         (nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2)), torch.zeros(1, 2), "has 3 inputs; exact radii need 2"),
         (nn.Sequential(nn.Linear(2, 4), nn.ReLU(), nn.Linear(4, 2)), torch.zeros(1, 3), r"x has shape \(1, 3\).*two inputs"),
-        (nn.Sequential(nn.Linear(2, 4), nn.ReLU(), nn.Linear(4, 2)), torch.full((1, 2), torch.nan), "finite points"),
+        (nn.Sequential(nn.Linear(2, 4), nn.ReLU(), nn.Linear(4, 2)), torch.full((1, 2), torch.nan), "x has 1 of 1 points with a"),
         (nn.Sequential(nn.Linear(2, 4), nn.SiLU(), nn.Linear(4, 2)), torch.zeros(1, 2), r"\[Linear, SiLU, Linear\]; exact radii need"),
         (nn.Sequential(nn.Linear(2, 4), nn.ReLU(), nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 2)), torch.zeros(1, 2), "one hidden ReLU"),
         (nn.Sequential(nn.Linear(2, 4), nn.ReLU(), nn.Linear(4, 1)), torch.zeros(1, 2), "has 1 output"),

@@ -118,7 +118,7 @@ def test_a_sum_adds_what_its_terms_add(case) -> None:
     assert torch.equal(both.alignment, one.alignment) and torch.equal(both.slope, other.slope)
     assert torch.allclose(both.total, one.total + other.total - both.cross_entropy)
     assert both.total == objective(model, x, y, [(0.7, slope), (0.3, align)], seen=seen).total
-    assert torch.equal(one.total, pag_loss(model, x, y, *align[:2], weight=0.3, attacked=seen).total)
+    assert torch.equal(one.total, pag_loss(model, x, y, align.directions, align.classes, weight=0.3, attacked=seen).total)
     none = objective(model, x, y, [(0.0, align), (0.0, slope)], seen=seen)
     assert torch.equal(none.total, both.cross_entropy) and none.alignment.isnan() and none.slope.isnan()
 
@@ -155,6 +155,19 @@ def test_bad_terms(case) -> None:
     ):
         with pytest.raises(ValueError, match=message):
             objective(model, x, y, terms)
+
+
+@pytest.mark.parametrize("terms", [[], [(1.0, Slope())]])
+def test_bad_labels(terms: list, case) -> None:
+    model, x, y, _, _ = case
+    for bad, message in (
+        (y - 100, r"labels range over \[-100, -9\d\]; expected values in \[0, "),  # -100 is ignored by torch's cross-entropy
+        (y + 2, "labels range over .*; expected values in"),
+        (y[:1], rf"y has dtype torch.int64 and shape \(1,\); expected int64 labels \({len(x)},\)"),
+        (y.float(), "y has dtype torch.float32"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            objective(model, x, bad, terms)
 
 
 def test_weight_zero_is_cross_entropy(case) -> None:

@@ -14,9 +14,12 @@ def rows(x: Tensor, y: Tensor) -> None:
     """Refuse inputs and labels that do not belong together row by row.
 
     Raises:
-        TypeError: x is not floating point or y not int64.
+        TypeError: x is no floating-point tensor or y none of int64.
         ValueError: other shapes than (N, *shape) and (N,).
     """
+    for name, found, kind in (("x", x, "a floating-point tensor"), ("y", y, "a tensor of int64")):
+        if not isinstance(found, Tensor):
+            raise TypeError(f"{name} is a {type(found).__name__}; expected {kind}")
     if not x.is_floating_point():
         raise TypeError(f"x has dtype {x.dtype}; expected a floating-point tensor")
     if y.dtype != torch.int64:

@@ -86,7 +86,7 @@ def load(
     task = Task(name + aside, files.classes, (0.0, 1.0), **splits)
     shapes = [tuple(split.x.shape[1:]) for split in (task.train, task.test)]
     if shapes[0] != shapes[1]:
-        raise ValueError(f"images of {name} differ in shape: train has {shapes[0]}, test {shapes[1]}; pass size= to resize them")
+        raise ValueError(f"images of {name} differ in shape: train has {shapes[0]}, test {shapes[1]}; expected one: set size")
     return task
 
 

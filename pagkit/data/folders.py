@@ -98,7 +98,7 @@ def _on_disk(path: Path, images: list[list[Path]], grey: bool, size: int | None)
             if x is None:  # the first image fixes the shape
                 x = np.empty((len(chosen), *image.shape), dtype=np.uint8)
             if image.shape != x.shape[1:]:
-                raise ValueError(f"{file} has shape {image.shape}, the images before it {x.shape[1:]}; pass size= to resize them")
+                raise ValueError(f"{file} has shape {image.shape}, the images before it {x.shape[1:]}; expected one: set size")
             x[i] = image
         return torch.from_numpy(x)
 

@@ -49,6 +49,8 @@ def alignment(
             index = rows if split == "train" else torch.full_like(rows, -1)
             classes = torch.arange(len(task.classes), device=x.device).expand(len(y), -1)
             gradients, found = losses.input_gradients(model, x, classes, of=of)
+            if found.shape[1] != len(task.classes):
+                raise ValueError(f"the model gave logits of {found.shape[1]} classes; expected {len(task.classes)}, as the data have")
             refuse_broken(found)
             gradients, broken = finite(gradients)
             if broken is not None:

@@ -49,8 +49,10 @@ def radius(model: nn.Module, x: Tensor) -> Tensor:
     Raises:
         ValueError: x is not (N, 2) or not finite; the model has another architecture, or weights that are nan or infinite.
     """
-    if x.ndim != 2 or x.shape[1] != 2 or not x.isfinite().all():
-        raise ValueError(f"x has shape {tuple(x.shape)}; expected finite points (N, 2): exact radii are for two inputs only")
+    if x.ndim != 2 or x.shape[1] != 2:
+        raise ValueError(f"x has shape {tuple(x.shape)}; expected points (N, 2): exact radii are for two inputs only")
+    if broken := int((~x.isfinite()).any(1).sum()):
+        raise ValueError(f"x has {broken} of {len(x)} points with a coordinate that is nan or infinite; expected finite ones")
     x, found = x.detach().double().cpu(), pieces(model)
     if len(found.low) == 0:
         distance = torch.full((len(x),), math.inf, dtype=torch.float64)

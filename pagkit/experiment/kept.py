@@ -48,7 +48,7 @@ def read(folder: Path) -> Kept:
     state, about = models.load_weights(folder / WEIGHTS)
     try:
         return Kept(state, Recipe(**yaml.safe_load(about["recipe"])), json.loads(about["provenance"]))
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, ValueError, yaml.YAMLError) as error:
         raise ValueError(f"{folder / WEIGHTS} does not say how it was trained ({error}); expected a file that `pagkit` wrote") from error
 
 

@@ -60,26 +60,30 @@ def objective(
         :class:`Objective`, differentiable in the model's parameters (a double backward).
 
     Raises:
-        ValueError: a negative weight, two terms of a kind, a term that does not fit x.
+        ValueError: labels of another dtype or shape, or out of range; a negative weight, two terms of a kind, a term that does not fit x.
     """
+    if y.dtype != torch.int64 or y.shape != x.shape[:1]:
+        raise ValueError(f"y has dtype {y.dtype} and shape {tuple(y.shape)}; expected int64 labels ({len(x)},)")
     for weight, term in terms:
         if not weight >= 0:
             raise ValueError(f"weight is {weight}; expected a number >= 0")
         if weight != 0:
             term.check(x)
-    weights, terms = [weight for weight, _ in terms if weight != 0], [term for weight, term in terms if weight != 0]
-    if len({term.name for term in terms}) < len(terms):
-        raise ValueError(f"terms are {', '.join(term.name for term in terms)}; expected at most one of a kind")
-    if terms:
+    weights, parts = [weight for weight, _ in terms if weight != 0], [term for weight, term in terms if weight != 0]
+    if len({term.name for term in parts}) < len(parts):
+        raise ValueError(f"terms are {', '.join(term.name for term in parts)}; expected at most one of a kind")
+    if parts:
         measure = _compiled() if compiled else _measure
         gradients_of = functional if compiled else partial(gradients, create_graph=True)
-        cross_entropy, measured, classes = measure(gradients_of, model, x, y, terms, seen, autocast)
+        cross_entropy, measured, classes = measure(gradients_of, model, x, y, parts, seen, autocast)
     else:
-        cross_entropy, measured, classes = F.cross_entropy(logits_of(model, x if seen is None else seen, finite=False), y), [], 0
+        logits = logits_of(model, x if seen is None else seen, finite=False)
+        _check_labels(y, logits)
+        cross_entropy, measured, classes = F.cross_entropy(logits, y), [], 0
     total, nan = cross_entropy, torch.full_like(cross_entropy, torch.nan)
-    for weight, term, value in zip(weights, terms, measured, strict=True):
+    for weight, term, value in zip(weights, parts, measured, strict=True):
         total = total + term.penalty(weight, value, classes)
-    found = {term.name: value for term, value in zip(terms, measured, strict=True)}
+    found = {term.name: value for term, value in zip(parts, measured, strict=True)}
     return Objective(total, cross_entropy, found.get("alignment", nan), found.get("slope", nan))
 
 
@@ -119,6 +123,11 @@ def pag_loss(
     return PAGLoss(*objective(model, x, y, [(weight, Alignment(directions, classes, of))], seen=attacked, compiled=compiled)[:3])
 
 
+def _check_labels(y: Tensor, logits: Tensor) -> None:
+    if not torch.compiler.is_compiling() and ((y < 0) | (y >= logits.shape[1])).any():
+        raise ValueError(f"labels range over [{y.min()}, {y.max()}]; expected values in [0, {logits.shape[1]})")
+
+
 def _measure(
     gradients_of: Callable[..., tuple[Tensor, Tensor]],
     model: nn.Module,
@@ -131,6 +140,7 @@ def _measure(
     """Cross-entropy, what each term measures, and the number of classes. Weights change from step to step and would be compiled in."""
 
     def outputs(logits: Tensor) -> list[Tensor]:
+        _check_labels(y, logits)
         return [output for term in terms for output in term.outputs(logits, y)]
 
     with nullcontext() if autocast else torch.autocast(x.device.type, enabled=False):

@@ -7,7 +7,8 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol
+from dataclasses import dataclass
+from typing import ClassVar, Protocol
 
 from torch import Tensor
 from torch.nn import functional as F
@@ -21,8 +22,11 @@ SLOPES = ("loss", "log_odds")
 class Term(Protocol):
     """What adds ``penalty`` to an objective. None of its methods knows the weights of the model."""
 
-    name: str  # of what :class:`Objective` reports
-    size: int  # k, the number of its gradients
+    @property
+    def name(self) -> str: ...  # of what :class:`Objective` reports
+
+    @property
+    def size(self) -> int: ...  # k, the number of its gradients
 
     def check(self, x: Tensor) -> None: ...  # ValueError where it does not fit the inputs (B, *shape)
 
@@ -33,14 +37,15 @@ class Term(Protocol):
     def penalty(self, weight: float, measured: Tensor, classes: int) -> Tensor: ...
 
 
-class Alignment(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Alignment:
     """``weight * C * mean over k classes of (1 - cos(input gradient, direction))``; measures the mean cosine. See :func:`pag_loss`."""
 
     directions: Tensor
     classes: Tensor
     of: str = "log_prob"
 
-    name = "alignment"
+    name: ClassVar[str] = "alignment"
 
     @property
     def size(self) -> int:
@@ -62,7 +67,8 @@ class Alignment(NamedTuple):
         return weight * classes * (1 - measured)
 
 
-class Slope(NamedTuple):
+@dataclass(frozen=True)
+class Slope:
     """``weight * mean over the rows of the squared L2 length of an input gradient``; measures that mean.
 
     Attributes:
@@ -72,7 +78,8 @@ class Slope(NamedTuple):
 
     of: str = "loss"
 
-    name, size = "slope", 1
+    name: ClassVar[str] = "slope"
+    size: ClassVar[int] = 1
 
     def check(self, x: Tensor) -> None:
         one_of(self.of, SLOPES)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from ..data import Split
 from .logits import logits_of
-from .mode import made_in_inference, mode
+from .mode import made_in_inference, mode, refuse_function
 
 LARGEST = 500  # rows
 MEMORY = 2**31  # bytes that a forward pass may keep for its gradient
@@ -25,8 +25,10 @@ def batches(model: nn.Module, split: Split, size: int | None = None) -> Iterator
         size: rows of a batch. Default: :func:`batch_size` finds it.
 
     Raises:
+        TypeError: the model is no module.
         ValueError: an empty split, a size below 1.
     """
+    refuse_function(model)
     if len(split) == 0:
         raise ValueError("the split is empty; expected at least one example")
     size = batch_size(model, split) if size is None else size

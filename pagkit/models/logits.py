@@ -12,14 +12,15 @@ class NotFinite(ValueError):
     """A model gave logits that are nan or infinite."""
 
 
-def logits_of(model: nn.Module, x: Tensor, *, finite: bool = True) -> Tensor:
+def logits_of(model: nn.Module, x: Tensor, *, finite: bool = True, classes: int | None = None) -> Tensor:
     """What ``model`` says of each row of x (N, *shape): logits (N, C) in float32, or in float64 where x is float64.
 
-    The model is given a copy, so that it may change its input in place. Gradients reach x. Without ``finite`` any number passes.
+    The model is given a copy, so that it may change its input in place. Gradients reach x. Without ``finite`` any number passes; with
+    ``classes`` C must be that.
 
     Raises:
         TypeError: the model gives something else than a tensor of floating-point numbers.
-        ValueError: another shape, fewer than two classes.
+        ValueError: another shape, fewer than two classes, or not as many as ``classes``.
         NotFinite: a ValueError, which says in how many rows there is a nan or an infinite number.
     """
     logits = model(x.clone())
@@ -33,6 +34,8 @@ def logits_of(model: nn.Module, x: Tensor, *, finite: bool = True) -> Tensor:
         raise TypeError(f"the model gave values of dtype {logits.dtype}; expected floating-point logits ({len(x)}, classes)")
     if logits.ndim != 2 or len(logits) != len(x) or logits.shape[1] < 2:
         raise ValueError(f"the model gave logits of shape {tuple(logits.shape)}; expected ({len(x)}, classes) with at least 2 classes")
+    if classes is not None and logits.shape[1] != classes:
+        raise ValueError(f"the model gave logits of {logits.shape[1]} classes; expected {classes}, as the data have")
     if finite:
         refuse_broken(logits)
     return logits.to(torch.float64 if x.dtype == torch.float64 else torch.float32)

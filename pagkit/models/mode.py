@@ -15,7 +15,11 @@ def mode(model: nn.Module, *, training: bool) -> Iterator[None]:
 
     A model has one mode for all threads, and torch one random state, so give each thread that trains, attacks or measures a copy of its
     own (``copy.deepcopy``), or let them take turns.
+
+    Raises:
+        TypeError: not a module.
     """
+    refuse_function(model)
     before = [(module, module.training) for module in model.modules()]
     model.train(training)
     try:
@@ -42,6 +46,13 @@ def gradients_on(model: nn.Module) -> Iterator[None]:
     refuse_inference(model)
     with torch.inference_mode(False), torch.enable_grad():
         yield
+
+
+def refuse_function(model: nn.Module) -> None:
+    """Refuse what is no ``torch.nn.Module``, such as a function, with a TypeError."""
+    if not isinstance(model, nn.Module):
+        found = getattr(model, "__name__", type(model).__name__)
+        raise TypeError(f"the model is {found!r}; expected a torch.nn.Module: wrap a function in one whose forward calls it")
 
 
 def refuse_inference(model: nn.Module) -> None:

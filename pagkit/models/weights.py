@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -12,10 +13,13 @@ from torch import Tensor, nn
 
 from ..data.files import write_atomically
 
+DIGEST = "tensors_sha256"  # its key in the header
+
 
 def save_weights(path: str | Path, state: Mapping[str, Tensor], metadata: dict[str, str] | None = None) -> None:
-    """Write a state dict as safetensors, with ``metadata`` in its header, whole or not at all."""
-    write_atomically(Path(path), to_bytes({name: value.detach().cpu().contiguous() for name, value in state.items()}, metadata))
+    """Write a state dict as safetensors, with ``metadata`` and a digest of the tensors in its header, whole or not at all."""
+    tensors = {name: value.detach().cpu().contiguous() for name, value in state.items()}
+    write_atomically(Path(path), to_bytes(tensors, {**(metadata or {}), DIGEST: _digest(tensors)}))
 
 
 def round_weights(model: nn.Module) -> None:
@@ -44,10 +48,23 @@ def load_weights(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: not a whole safetensors file.
+        ValueError: not a whole safetensors file, or tensors that are not those of the digest in its header, where there is one.
     """
     try:
         with safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}
+            state, metadata = {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}
     except SafetensorError as error:
         raise ValueError(f"{path} is not a whole safetensors file: {error}") from error
+    written = metadata.pop(DIGEST, None)
+    if written is not None and written != (found := _digest(state)):
+        raise ValueError(f"{path} is damaged: its tensors have the digest {found[:12]}; expected {written[:12]}, as its header says")
+    return state, metadata
+
+
+def _digest(tensors: Mapping[str, Tensor]) -> str:
+    """SHA-256 of names, types, shapes and numbers, whatever the order of the tensors."""
+    digest = hashlib.sha256()
+    for name, value in sorted(tensors.items()):
+        digest.update(f"{name} {value.dtype} {tuple(value.shape)} ".encode())
+        digest.update(value.flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()

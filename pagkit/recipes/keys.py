@@ -56,9 +56,14 @@ class Key:
         """Type and range in words."""
         if self.choices:
             joined = f", or some of {', '.join(self.parts)}, joined by '-'" if self.parts else ""
-            return f"one of {', '.join(self.choices)}" + joined + (" or None" if "None" in self.kind else "")
+            words = (f"one of {', '.join(self.choices)}" if len(self.choices) > 1 else self.choices[0]) + joined
+            return " or ".join([words, *(self._limited(kind) for kind in self.kind.split(" | ") if kind != "str")])
+        return self._limited(self.kind)
+
+    def _limited(self, kind: str) -> str:
         limits = {"at least": self.at_least, "at most": self.at_most, "above": self.above, "below": self.below}
-        return ", ".join([self.kind, *(f"{word} {limit:g}" for word, limit in limits.items() if math.isfinite(limit))])
+        said = [f"{word} {limit:g}" for word, limit in limits.items() if math.isfinite(limit) and kind != "None"]
+        return ", ".join([kind, *said])
 
     def check(self, name: str, value: Any) -> None:
         """Refuse a value of the wrong type or out of range.

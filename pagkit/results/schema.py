@@ -61,8 +61,14 @@ class Result:
     checklists: tuple[Checklist, ...] = ()
 
     def __post_init__(self) -> None:
+        for name in ("recipe", "task"):
+            if not isinstance(getattr(self, name), str):
+                raise ValueError(f"{name} is {getattr(self, name)!r}; expected str")
         for metric in self.metrics:
             parse_metric(metric)
+        for name, cosine in self.alignment.items():
+            if not isinstance(cosine, int | float) or isinstance(cosine, bool):
+                raise ValueError(f"alignment {name!r} is {cosine!r}; expected a number")
         for key, kind in PROVENANCE.items():
             if not isinstance(self.provenance.get(key), kind):
                 raise ValueError(f"provenance {key!r} is {self.provenance.get(key)!r}; expected {kind.__name__}")

@@ -71,7 +71,7 @@ def teacher(task: Task, model: nn.Module) -> GradientTarget:
     def directions(index: Tensor, x: Tensor, classes: Tensor) -> Tensor:
         with differentiable(model), torch.enable_grad():
             at = x.detach().clone().requires_grad_()
-            logits = logits_of(model, at)
+            logits = logits_of(model, at, classes=len(task.classes))
             outputs = [log_odds(logits, own).sum() for own in classes.to(x.device).unbind(1)]
             return torch.stack([gradient_in(at, out, retain_graph=True) for out in outputs], dim=1)
 

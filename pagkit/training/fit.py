@@ -15,7 +15,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from .. import attacks, data, losses, targets
 from ..data import Split, Task
-from ..models import NotFinite, ordinary
+from ..models import NotFinite, logits_of, mode, ordinary, seeded
 from ..recipe import Recipe
 from . import checkpoints, processes
 from .loop import Draw, Loop, Loss
@@ -61,11 +61,12 @@ def fit(
         does, draws them in each step from the recipe's seed and the step. The global random state is left as found.
 
     Raises:
-        TypeError: training inputs that are not floating point, or labels that are not int64.
-        ValueError: an empty training split; training labels that are not (N,) or out of range; crop or flip on inputs that are not
-            images; BatchNorm and a batch of a single row, see :func:`single`; a recipe of method ``"ddpm"``; a target with a method
-            without ``pag``; parameters that were made inside ``torch.inference_mode``; ``resume`` or ``log`` without ``run_dir``,
-            checkpoints without ``resume``, or checkpoints that do not fit, see :func:`pagkit.training.checkpoints.claim`.
+        TypeError: training inputs that are not floating point, or labels that are not int64; a model that is no module.
+        ValueError: an empty training split; training labels that are not (N,) or out of range; a model with logits of other than the
+            data's classes; crop or flip on inputs that are not images, or a crop as large as these; BatchNorm and a batch of a single
+            row, see :func:`single`; a recipe of method ``"ddpm"``; a target with a method without ``pag``; parameters that were made
+            inside ``torch.inference_mode``; ``resume`` or ``log`` without ``run_dir``, checkpoints without ``resume``, or checkpoints
+            that do not fit, see :func:`pagkit.training.checkpoints.claim`.
         ImportError: ``log`` without TensorBoard.
         OSError: a checkpoint cannot be written; an unwritable folder is found before the first step. Earlier ones are intact.
         TrainingDiverged: a loss that is not finite; says at which step, and restores the last good epoch's weights.
@@ -98,6 +99,10 @@ def check(model: nn.Module, task: Task, recipe: Recipe) -> None:
     attacks.checks.training(task)
     if (recipe.crop or recipe.flip) and len(task.shape) != 3:
         raise ValueError(f"crop and flip need images (C, H, W); {task.name} has inputs of shape {task.shape}")
+    if recipe.crop and recipe.crop >= min(task.shape[1:]):
+        raise ValueError(f"crop is {recipe.crop} with images of {task.shape[1]} x {task.shape[2]} pixels; expected fewer than a side has")
+    with torch.no_grad(), mode(model, training=False), seeded(0):
+        logits_of(model, task.train.x[:1].to(next(model.parameters()).device), finite=False, classes=len(task.classes))
     if not any(isinstance(layer, _BatchNorm) for layer in model.modules()):
         return
     if recipe.compile and (recipe.target or recipe.slope):

@@ -176,6 +176,7 @@ BAD_CALLS = {
     "x not a number": (dict(x=X * torch.nan), ValueError, r"x ranges over \[nan"),
     "x in bytes": (dict(x=X.to(torch.uint8)), TypeError, r"x has dtype torch.uint8"),
     "y in floats": (dict(y=Y.float()), TypeError, r"y has dtype torch.float32; expected torch.int64"),
+    "y a list": (dict(y=[0, 1, 2, 3]), TypeError, r"y is a list; expected a tensor of int64"),
     "y of another length": (dict(y=Y[:3]), ValueError, r"shape \(4, 1, 8, 8\) and y \(3,\)"),
     "y one-hot": (dict(y=torch.eye(4, dtype=torch.int64)), ValueError, r"expected \(N, \*shape\) and \(N,\)"),
     "no rows": (dict(x=X[:0], y=Y[:0]), ValueError, r"batch is empty"),

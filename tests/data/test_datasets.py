@@ -137,7 +137,7 @@ def test_bad_folders(folder: Path) -> None:
     (folder / "train" / "cat" / "4.png").write_bytes(b"not a picture")
     refuses(ValueError, r"cannot read .*4\.png as an image")
     Image.new("RGB", (9, 9)).save(folder / "train" / "cat" / "4.png")
-    refuses(ValueError, r"4\.png has shape \(3, 9, 9\), the images before it \(3, 6, 5\); pass size=")
+    refuses(ValueError, r"4\.png has shape \(3, 9, 9\), the images before it \(3, 6, 5\); expected one: set size")
     (folder / "train" / "cat" / "4.png").unlink()
     for file in (folder / "test" / "yak").iterdir():
         file.unlink()

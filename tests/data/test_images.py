@@ -398,7 +398,7 @@ def test_shapes_are_compared_as_the_images_stand(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
     lying, turned = encoded(COLOUR), encoded(COLOUR, exif=exif)
-    with pytest.raises(ValueError, match=r"b\.png has shape \(3, 12, 8\), the images before it \(3, 8, 12\); pass size="):
+    with pytest.raises(ValueError, match=r"b\.png has shape \(3, 12, 8\), the images before it \(3, 8, 12\); expected one: set size"):
         data.load(folder(tmp_path, a__png=lying, b__png=turned))
     assert data.load(f"folder:{tmp_path}", size=6).shape == (3, 6, 6)
     assert data.load(folder(tmp_path, a__png=encoded(COLOUR.transpose(1, 0, 2)))).shape == (3, 12, 8)

@@ -320,3 +320,13 @@ def test_checklist_says_what_it_could_not_run(linear, digits_cnn, digits, monkey
     assert table.checks[4].verdict == "not run" and "neither Square nor a surrogate" in table.checks[4].figure
     with pytest.raises(ValueError, match="eps is 0; expected a positive radius"):
         checklist(linear, split, Threat("l2", 0.0, free))
+
+
+def test_a_model_with_other_classes_than_the_data_is_refused(digits) -> None:
+    other = nn.Sequential(nn.Flatten(), nn.Linear(64, 12))
+    with pytest.raises(ValueError, match="the model gave logits of 12 classes; expected 10, as the data have"):
+        alignment(other, digits, targets.class_mean(digits))
+    with pytest.raises(ValueError, match="the model gave logits of 12 classes; expected 10, as the data have"):
+        alignment(nn.Sequential(nn.Flatten(), nn.Linear(64, 10)), digits, targets.teacher(digits, other))
+    with pytest.raises(TypeError, match="the model is 'softmax'; expected a torch.nn.Module"):
+        accuracy(torch.softmax, digits.test)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 from pagkit import data, experiment, models, results
@@ -25,6 +26,20 @@ def test_rounded_parameters_are_stored_in_half_the_space_and_nothing_is_lost(tmp
     assert stored["1.num_batches_tracked"].dtype == torch.int64 and stored["1.running_mean"].dtype == torch.float32
     again.load_state_dict(stored)
     assert all(torch.equal(a, b) for a, b in zip(net.state_dict().values(), again.state_dict().values(), strict=True))
+
+
+def test_weights_that_are_damaged_are_refused(tmp_path: Path) -> None:
+    path, state = tmp_path / "w.safetensors", {"b": torch.arange(8.0), "a": torch.tensor([1, 2])}
+    models.save_weights(path, state, {"said": "so"})
+    again, about = models.load_weights(path)
+    assert about == {"said": "so"} and all(torch.equal(again[name], state[name]) for name in state)
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1  # one bit of one number
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match="w.safetensors is damaged: its tensors have the digest .*; expected .*, as its header says"):
+        models.load_weights(path)
+    save_file(state, path)  # by other means: no digest
+    assert models.load_weights(path)[1] == {}
 
 
 def test_what_a_run_measures_is_what_it_keeps(tmp_path: Path) -> None:

@@ -64,6 +64,9 @@ def test_every_model_target_schedule_and_optimizer_is_listed() -> None:
     [
         ("epochs=abc", "epochs is 'abc'; expected int, at least 1"),
         ("epochs=2.0", "epochs is 2.0; expected int"),
+        ("model_options.normalize=-1", "normalize is -1; expected one of none, standardize or float, above 0"),
+        ("metrics={pgd-l2-0.5: {target: -3}}", "target is -3; expected next or int, at least 0 or None"),
+        ("precision=bf16", "precision is 'bf16' with method 'pag', .* expected 'bf16-gradients', or 'float32'"),
         ("epochs=true", "epochs is True; expected int"),
         ("lr=1e-3", "lr is '1e-3'; expected float, above 0; YAML reads 1.0e-3 as a number"),
         ("lr=.nan", "lr is nan; expected float, above 0"),
@@ -76,7 +79,7 @@ def test_every_model_target_schedule_and_optimizer_is_listed() -> None:
         ("metrics={pgd-l2-0.5: {steps: 0}}", "metrics.pgd-l2-0.5.steps is 0; expected int, at least 1"),
         ("metrics={pgd-l2-0.5: 3}", "metrics.pgd-l2-0.5 is 3; expected a mapping"),
         ("metrics={pgd-l2-inf: {}}", "unknown metric 'pgd-l2-inf'"),
-        ("metrics={pgd-l2-0.5: {target: nxt}}", "metrics.pgd-l2-0.5.target is 'nxt'; expected one of next"),
+        ("metrics={pgd-l2-0.5: {target: nxt}}", "metrics.pgd-l2-0.5.target is 'nxt'; expected next or int"),
         ("metrics={autoattack-l2-1: {queries: 0}}", "metrics.autoattack-l2-1.queries is 0"),
         ("alignment={class_mean: {scale: -1}}", "alignment.class_mean.scale is -1; expected float, above 0"),
         ("alignment={three_images: {}}", "unknown target in alignment 'three_images'; expected one of one_image"),

@@ -215,7 +215,7 @@ def test_other_data_or_another_model_is_refused(few: Task, tmp_path: Path) -> No
             trained(task, PLAIN, run_dir=tmp_path, resume=True)
     for place, layer, message in (
         (3, nn.ReLU(), r"another model: 3 is 'SiLU\(\)' there and 'ReLU\(\)' here"),
-        (4, nn.Linear(16, 11), r"another model: 4 is 'Linear\(in_features=16, out_features=10"),
+        (4, nn.Linear(16, 10, bias=False), r"another model: 4 is 'Linear\(in_features=16, out_features=10, bias=True"),
     ):
         model = net()
         model[place] = layer

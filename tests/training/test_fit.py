@@ -394,6 +394,16 @@ def test_a_missing_tensorboard_says_how_to_install_it(monkeypatch) -> None:
         loop._summary_writer()
 
 
+def test_what_is_no_model_of_the_data_is_refused(digits) -> None:
+    recipe = training.Recipe.load("digits-standard", epochs=1)
+    with pytest.raises(ValueError, match="the model gave logits of 12 classes; expected 10, as the data have"):
+        training.fit(nn.Sequential(nn.Flatten(), nn.Linear(64, 12)), digits, recipe)
+    with pytest.raises(TypeError, match="the model is '<lambda>'; expected a torch.nn.Module"):
+        training.fit(lambda x: x, digits, recipe)
+    with pytest.raises(ValueError, match="crop is 8 with images of 8 x 8 pixels; expected fewer than a side has"):
+        training.fit(models.build("cnn", digits), digits, replace(recipe, crop=8))
+
+
 def test_a_target_without_pag_is_refused(toy) -> None:
     own = targets.GradientTarget("own", lambda index, x, classes: x[:, None].expand(-1, classes.shape[1], -1))
     recipe = training.Recipe.load("three-modes-standard", epochs=1)
