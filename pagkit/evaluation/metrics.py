@@ -13,7 +13,7 @@ from ..attacks import NORMS, Threat
 from ..attacks.autoattack import PARTS
 from ..data import Task
 from ..data.rows import finite
-from ..models import batches, differentiable, refuse_broken, seeded
+from ..models import batches, differentiable, refuse_broken, refuse_other_classes, seeded
 from ..recipes import keys
 from ..targets import GradientTarget
 from .intervals import Score
@@ -49,8 +49,7 @@ def alignment(
             index = rows if split == "train" else torch.full_like(rows, -1)
             classes = torch.arange(len(task.classes), device=x.device).expand(len(y), -1)
             gradients, found = losses.input_gradients(model, x, classes, of=of)
-            if found.shape[1] != len(task.classes):
-                raise ValueError(f"the model gave logits of {found.shape[1]} classes; expected {len(task.classes)}, as the data have")
+            refuse_other_classes(found, len(task.classes))
             refuse_broken(found)
             gradients, broken = finite(gradients)
             if broken is not None:

@@ -11,7 +11,7 @@
 from .batching import batches
 from .classifiers import ACTIVATIONS, BUILDERS, build
 from .layers import Normalize
-from .logits import NotFinite, gradient_in, log_odds, logits_of, refuse_broken
+from .logits import NotFinite, gradient_in, log_odds, logits_of, refuse_broken, refuse_other_classes
 from .mode import differentiable, gradients_on, mode, ordinary, refuse_inference, seeded
 from .weights import halved, load_weights, round_weights, save_weights
 
@@ -33,6 +33,7 @@ __all__ = [
     "ordinary",
     "refuse_broken",
     "refuse_inference",
+    "refuse_other_classes",
     "round_weights",
     "save_weights",
     "seeded",

@@ -34,11 +34,17 @@ def logits_of(model: nn.Module, x: Tensor, *, finite: bool = True, classes: int 
         raise TypeError(f"the model gave values of dtype {logits.dtype}; expected floating-point logits ({len(x)}, classes)")
     if logits.ndim != 2 or len(logits) != len(x) or logits.shape[1] < 2:
         raise ValueError(f"the model gave logits of shape {tuple(logits.shape)}; expected ({len(x)}, classes) with at least 2 classes")
-    if classes is not None and logits.shape[1] != classes:
-        raise ValueError(f"the model gave logits of {logits.shape[1]} classes; expected {classes}, as the data have")
+    if classes is not None:
+        refuse_other_classes(logits, classes)
     if finite:
         refuse_broken(logits)
     return logits.to(torch.float64 if x.dtype == torch.float64 else torch.float32)
+
+
+def refuse_other_classes(logits: Tensor, classes: int) -> None:
+    """Refuse logits (N, C) of another number of classes than the data have."""
+    if logits.shape[1] != classes:
+        raise ValueError(f"the model gave logits of {logits.shape[1]} classes; expected {classes}, as the data have")
 
 
 def refuse_broken(logits: Tensor) -> None:
