@@ -23,7 +23,7 @@ NOISED, PGD, FAR_PGD = "cifar10-laptop-noise", "pgd-l2-0.5", "pgd-l2-1"
 NEAR, BARE = "cifar10-laptop-pag-nn", "cifar10-laptop-standard"
 MEAN = f"{NEAR}+target=control+target_options.change=mean_image"
 FEW_SLOPED, FEW_SCORED = "cifar10-laptop-slope", "cifar10-laptop-pag-sbg+weight=0.3"  # on a fifth of the photographs
-STEEP = f"{FEW_SLOPED}+slope=1"
+STEEP, LOUD = f"{FEW_SLOPED}+slope=1", f"{NEAR}+weight=0.3"
 TOY, NOISY_TOY, ALIGNED_TOY, SGD_TOY = (f"three-modes-scaled-{name}" for name in ("standard", "noise", "pag-nn", "sgd"))
 ALIGNED_SGD_TOY = f"{ALIGNED_TOY}+optimizer=sgd+lr=0.1+weight_decay=0.001"
 WIDE, TOY_SEEDS = "exact-l2-20", (20, 29)
@@ -76,8 +76,8 @@ def answer(*, roles: bool = False) -> str:
         f"AutoAttack at L2 0.5 they keep {once(SLOPED)} % with that penalty, {once(SCORED)} % with scores and {once(HARDENED)} % with "
         f"adversarial training. At L2 1 scores over the penalty are {lead(SLOPED, SCORED, ONE)}. That is one network each; with three "
         f"seeds on a fifth of the photographs, under PGD, it is {over(FEW_SLOPED, FEW_SCORED, PGD)} at 0.5 and "
-        f"{over(FEW_SLOPED, FEW_SCORED, FAR_PGD)} at 1; over a larger penalty it is {over(STEEP, FEW_SCORED, FAR_PGD)} at 1, "
-        f"and {over(STEEP, FEW_SCORED, 'clean')} in clean accuracy. Noise is behind: the penalty over it "
+        f"{over(FEW_SLOPED, FEW_SCORED, FAR_PGD)} at 1. Nearest neighbours over a larger penalty are {over(STEEP, LOUD, FAR_PGD)} there, "
+        f"and {over(STEEP, LOUD, 'clean')} in clean accuracy. Noise is behind: the penalty over it "
         f"{over(NOISED, FEW_SLOPED, PGD)} at 0.5. A direction has to start from the photograph there and need not lead to a class: the "
         f"way to the mean of all photographs, one and the same for every class, over that to the nearest photograph of the class is "
         f"{over(NEAR, MEAN, PGD)} at 0.5 under PGD, "
