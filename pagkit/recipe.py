@@ -37,10 +37,10 @@ FIXED_BY_DDPM = ("optimizer", "schedule", "weight_decay", "ema", "crop")  # see 
 
 def _key(means: str, default: Any = REQUIRED, **limits: Any) -> Any:
     """A field of :class:`Recipe`; the arguments are those of :class:`pagkit.recipes.keys.Key`."""
-    about = {"metadata": {"means": means, **limits}}
+    about = {"means": means, **limits}
     if default is REQUIRED:
-        return field(**about)
-    return field(default_factory=dict, **about) if default == {} else field(default=default, **about)
+        return field(metadata=about)
+    return field(default_factory=dict, metadata=about) if default == {} else field(default=default, metadata=about)
 
 
 @dataclass(frozen=True)
@@ -179,8 +179,8 @@ class Recipe:
         settings = (*carried, *settings)
         path = Path(base) if base.endswith(".yaml") else FOLDER / f"{base}.yaml"
         if not path.is_file():
-            missing = f"no file {base}" if base.endswith(".yaml") else f"unknown recipe {base!r}"
-            raise ValueError(f"{missing}; expected a .yaml file or one of {', '.join(recipe_names())}")
+            what = f"no file {base}" if base.endswith(".yaml") else f"unknown recipe {base!r}"
+            raise ValueError(f"{what}; expected a .yaml file or one of {', '.join(recipe_names())}")
         entries = {"name": path.stem, **text.read(path)}
         KEYS["name"].check(f"{path.name}: name", entries["name"])
         for setting in settings:
@@ -230,7 +230,7 @@ def _default(f: dataclasses.Field[Any]) -> Any:
 
 
 KEYS = {f.name: Key(str(f.type), default=_default(f), **f.metadata) for f in dataclasses.fields(Recipe)}
-Recipe.__doc__ = f"{Recipe.__doc__.rstrip()}\n\n    Attributes:\n" + "".join(
+Recipe.__doc__ = f"{(Recipe.__doc__ or '').rstrip()}\n\n    Attributes:\n" + "".join(
     f"        {name}: {key.means} ({key.expected}).\n" for name, key in KEYS.items()
 )
 

@@ -72,18 +72,22 @@ def load(
     generator, aside = torch.Generator().manual_seed(seed), "" if holdout is None else f"+holdout={holdout}"
     if name == "three-modes":
         task = _three_modes(seed, 3000 if train_per_class is None else train_per_class, test_per_class or 300)
-        return task if holdout is None else replace(task, **_choose(task, None, None, holdout, generator), name=name + aside)
+        if holdout is None:
+            return task
+        train, test = _choose(task, None, None, holdout, generator)
+        return replace(task, train=train, test=test, name=name + aside)
     if name == "digits":
         task = _digits(seed)
-        return replace(task, **_choose(task, train_per_class, test_per_class, holdout, generator), name=name + aside)
+        train, test = _choose(task, train_per_class, test_per_class, holdout, generator)
+        return replace(task, train=train, test=test, name=name + aside)
     if name in downloads.DOWNLOADS:
         where = root or os.environ.get("PAGKIT_DATA") or Path.home() / ".cache" / "pagkit" / "data"
         files = downloads.download(name, Path(where).expanduser(), size)
     else:
         path = Path(root or ".") / Path(name.removeprefix("folder:")).expanduser()
         name, files = f"folder:{Path(os.path.abspath(path)).name}", folders.folder(path, size)
-    splits = _choose(files, train_per_class, test_per_class, holdout, generator, test_skip_per_class or 0)
-    task = Task(name + aside, files.classes, (0.0, 1.0), **splits)
+    train, test = _choose(files, train_per_class, test_per_class, holdout, generator, test_skip_per_class or 0)
+    task = Task(name + aside, files.classes, (0.0, 1.0), train, test)
     shapes = [tuple(split.x.shape[1:]) for split in (task.train, task.test)]
     if shapes[0] != shapes[1]:
         raise ValueError(f"images of {name} differ in shape: train has {shapes[0]}, test {shapes[1]}; expected one: set size")
@@ -97,18 +101,16 @@ def _choose(
     holdout: int | None,
     generator: torch.Generator,
     test_skip_per_class: int = 0,
-) -> dict[str, Split]:
-    """The two splits, of what there is; rows that are in neither are not read."""
+) -> tuple[Split, Split]:
+    """The splits for training and test, of what there is; rows that are in neither are not read."""
     y = found.train.y
     if holdout is None:
-        return {
-            "train": _read(found.train, _subset(y, train_per_class, generator)),
-            "test": _read(found.test, _subset(found.test.y, test_per_class, generator, test_skip_per_class)),
-        }
+        train = _read(found.train, _subset(y, train_per_class, generator))
+        return train, _read(found.test, _subset(found.test.y, test_per_class, generator, test_skip_per_class))
     held = _hold_out(y, holdout, generator)
     rest = torch.ones(len(y), dtype=torch.bool).index_fill(0, held, False).nonzero().flatten()
     rest = rest[_subset(y[rest], train_per_class, generator)]
-    return {"train": _read(found.train, rest), "test": _read(found.train, held)}
+    return _read(found.train, rest), _read(found.train, held)
 
 
 def _hold_out(y: Tensor, holdout: int, generator: torch.Generator) -> Tensor:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image, ImageFile, ImageOps
 from torch import Tensor
 
 from .images import Files, Images, Rows
@@ -35,9 +35,9 @@ def folder(path: Path, size: int | None = None) -> Files:
         ValueError: a malformed folder; an image that cannot be read, exceeds its range, or differs from the others in shape.
         FileNotFoundError: the folder, or its ``train`` or ``test`` part, is missing.
     """
-    for part in (path, path / "train", path / "test"):
-        if not part.is_dir():
-            raise FileNotFoundError(f"no folder {part}; expected {path} with train/<class>/ and test/<class>/ in it")
+    for needed in (path, path / "train", path / "test"):
+        if not needed.is_dir():
+            raise FileNotFoundError(f"no folder {needed}; expected {path} with train/<class>/ and test/<class>/ in it")
     names = {part: tuple(d.name for d in _visible(path / part) if d.is_dir()) for part in ("train", "test")}
     classes = names["train"]
     if len(classes) < 2:
@@ -106,7 +106,7 @@ def _on_disk(path: Path, images: list[list[Path]], grey: bool, size: int | None)
 
 
 @contextmanager
-def _opened(file: Path) -> Iterator[Image.Image]:
+def _opened(file: Path) -> Iterator[ImageFile.ImageFile]:
     """The image, its header read and its pixels not yet; whatever goes wrong with it is a ValueError that names the file."""
     try:
         with warnings.catch_warnings(action="error", category=Image.DecompressionBombWarning), Image.open(file) as image:
@@ -119,14 +119,14 @@ def _is_grey(file: Path) -> bool:
     """Whether its mode is a grey one, or all colours of its palette are grey."""
     with _opened(file) as image:
         if image.mode in ("P", "PA"):
-            return not np.ptp(np.reshape(image.getpalette(), (-1, 3)), axis=1).any()
+            return not np.ptp(np.asarray(image.getpalette()).reshape(-1, 3), axis=1).any()
         return Image.getmodebase(image.mode) == "L" or "LA;16B" in (args for *_, args in image.tile)  # a PNG's, opened as RGBA
 
 
 def _read_image(file: Path, grey: bool, size: int | None) -> np.ndarray:
     """uint8 (C, H, W), upright and on white; one channel if ``grey``, else three."""
-    with _opened(file) as image:
-        image = ImageOps.exif_transpose(image)
+    with _opened(file) as stored:
+        image = ImageOps.exif_transpose(stored)
         if image.mode[0] in "IF":  # more than 8 bits: I;16, I;16B, I and F, which Pillow would cut off rather than scale
             pixels, top = np.asarray(image), 1 if image.mode == "F" else 65535
             if not (pixels.min() >= 0 and pixels.max() <= top):

@@ -31,7 +31,7 @@ def build(name: str, task: Task, *, seed: int = 0, **options: object) -> nn.Modu
     if name not in BUILDERS:
         raise ValueError(f"unknown model {name!r}; expected one of {', '.join(BUILDERS)}")
     builder = BUILDERS[name]
-    known = builder.__kwdefaults__
+    known = builder.__kwdefaults__ or {}
     if unknown := sorted(set(options) - set(known)):
         raise ValueError(f"unknown option {unknown[0]!r} for model {name!r}; expected some of {', '.join(known)}")
     with torch.random.fork_rng(devices=[]):

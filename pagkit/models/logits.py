@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -54,7 +55,7 @@ def refuse_broken(logits: Tensor) -> None:
         raise NotFinite(f"the model gave logits that are nan or infinite for {broken} of {len(logits)} inputs; expected finite numbers")
 
 
-def gradient_in(x: Tensor, value: Tensor, **options: bool) -> Tensor:
+def gradient_in(x: Tensor, value: Tensor, **options: Any) -> Tensor:
     """The gradient of ``value``, a number that was computed from logits of x; like x. ``options`` are those of ``torch.autograd.grad``.
 
     Raises:

@@ -16,7 +16,7 @@ from typing import Any
 REQUIRED = "required"  # in place of a default
 SEEDS = 2**32  # how many there are, in all libraries alike
 CHANGES = ("wrong_class", "other_example", "random_image", "mean_image", "smooth_field", "blurred", "high_pass")  # of a control
-KINDS: dict[str, tuple[type, ...]] = {
+KINDS: dict[str, tuple[type[Any], ...]] = {
     "int": (int,),
     "float": (float, int),
     "str": (str, os.PathLike),

@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 SETTING = re.compile(r"\+(?=[\w.-]+=)")  # what comes before each changed setting in a recipe's name
-LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the first only where PyYAML has libyaml
 
 
 class _Loader(LOADER):
