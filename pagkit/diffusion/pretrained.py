@@ -89,7 +89,7 @@ def _place(recipe: Recipe, task: Task) -> Path:
     settings += [recipe.accumulate, recipe.precision]  # these round otherwise
     digest = hashlib.sha256(json.dumps([*settings, torch.__version__, diffusers.__version__], sort_keys=True).encode())
     for tensor in (task.train.x, task.train.y):
-        digest.update(tensor.contiguous().numpy())
+        digest.update(tensor.contiguous().numpy().data)
     return cache() / f"{recipe.name}-{digest.hexdigest()[:12]}.safetensors"
 
 

@@ -137,7 +137,7 @@ def _digest(task: Task, ddpm: Diffusion, t: int, draws: int, seed: int) -> str:
         raise ValueError(f"{type(ddpm).__name__} has no weights to know its directions by; expected a DDPM, or no folder")
     digest = hashlib.sha256(json.dumps([task.shape, task.bounds, t, draws, seed, torch.__version__, torch.get_num_threads()]).encode())
     for tensor in (task.train.x, *network.state_dict().values()):
-        digest.update(tensor.detach().cpu().contiguous().numpy())
+        digest.update(tensor.detach().cpu().contiguous().numpy().data)
     return digest.hexdigest()[:16]
 
 
