@@ -62,7 +62,7 @@ def functional(model: nn.Module, x: Tensor, outputs: Outputs) -> tuple[Tensor, T
         logits = model(x).to(x.dtype)  # autocast gives another
         return torch.stack(outputs(logits), dim=1), logits
 
-    values, pull, logits = torch.func.vjp(stacked, x, has_aux=True)
+    values, pull, logits = torch.func.vjp(stacked, x, has_aux=True)  # type: ignore[misc]  # typed as if it gave two of these or three
     each = torch.eye(values.shape[1], dtype=values.dtype, device=values.device)
     return torch.stack([pull(one.expand_as(values))[0] for one in each], dim=1), logits
 

@@ -42,8 +42,8 @@ def build(name: str, task: Task, *, progress: bool = True, **options: Any) -> Gr
         ValueError: unknown name or option, a name in place of a model, and those of the function of that name.
     """
     known = keys.one_of("gradient target", name, keys.TARGETS)
-    asks = MODELS.get(name)
-    model = options.pop(asks, None) if asks else None
+    asks = MODELS.get(name, "")
+    model: Any = options.pop(asks, None) if asks else None
     if isinstance(model, (str, Path)):
         raise ValueError(f"{asks} is {str(model)!r}; expected a model, such as pagkit.experiment.target({name!r}, task, ...) finds")
     keys.check(f"gradient target {name!r}", {**options, **({} if model is None else {asks: ""})}, known)

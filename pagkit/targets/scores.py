@@ -92,7 +92,7 @@ def _directions(
     state = generator.get_state()  # of the training split's noise: the same after an interrupt, and whoever else draws from it
 
     def find(x: Tensor, classes: Tensor, generator: torch.Generator) -> Tensor:
-        return _int8(sum(difference(ddpm, x, classes, t, generator) for _ in range(draws)))
+        return _int8(functools.reduce(torch.add, (difference(ddpm, x, classes, t, generator) for _ in range(draws))))
 
     shape, path = (len(task.train), len(task.classes), *task.shape), None
     if folder is not None:

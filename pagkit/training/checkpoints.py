@@ -110,7 +110,7 @@ def about(model: nn.Module, task: Task, recipe: Recipe, target: str | None = Non
     entries = json.loads(json.dumps(dataclasses.asdict(recipe), default=lambda value: type(value).__name__))
     digest = hashlib.sha256()
     for tensor in (task.train.x, task.train.y):
-        digest.update(tensor.detach().cpu().contiguous().numpy())
+        digest.update(tensor.detach().cpu().contiguous().numpy().data)
     data = {"examples": len(task.train), "shape": list(task.shape), "bounds": list(task.bounds), "classes": len(task.classes)}
     layers = {name: f"{type(module).__name__}({module.extra_repr()})" for name, module in model.named_modules()}
     shapes = {name: f"{value.dtype} {tuple(value.shape)}" for name, value in model.state_dict().items()}
@@ -138,14 +138,15 @@ def claim(folder: str | Path, expected: dict[str, Any], *, resume: bool) -> dict
             )
         return None
     content, unset = latest(folder), {key.name: key.default for key in dataclasses.fields(Recipe)}
+    theirs = content["about"] if content else {}
     for part, wanted in expected.items() if content else ():
-        found = content["about"][part]
+        held = theirs[part]
         if part == "recipe":  # keys that recipes did not have yet
-            found = {**{key: unset[key] for key in set(wanted) - set(found)}, **found}
-        for key in {**found, **wanted}:
-            if found.get(key) != wanted.get(key) and (part, key) not in {("recipe", free) for free in FREE}:
+            held = {**{key: unset[key] for key in set(wanted) - set(held)}, **held}
+        for key in {**held, **wanted}:
+            if held.get(key) != wanted.get(key) and (part, key) not in {("recipe", free) for free in FREE}:
                 raise ValueError(
-                    f"the checkpoints in {folder} belong to another {part}: {key or 'it'} is {found.get(key)!r} there and "
+                    f"the checkpoints in {folder} belong to another {part}: {key or 'it'} is {held.get(key)!r} there and "
                     f"{wanted.get(key)!r} here; name another folder, or resume with what they were made with"
                 )
     for left in Path(folder).glob(".checkpoint-*"):  # by a process that was killed while it wrote

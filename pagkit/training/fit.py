@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -75,7 +76,7 @@ def fit(
         raise ValueError(f"target is {target.name!r} with method {recipe.method!r}; expected a method with pag")
     check(model, task, recipe)
     task = replace(task, train=Split(*ordinary(task.train.x.detach(), task.train.y)))
-    forward = torch.compile(model, dynamic=False) if recipe.compile else model
+    forward: Any = torch.compile(model, dynamic=False) if recipe.compile else model  # a module, which torch's types call a function
     loop = Loop(
         model,
         recipe,
@@ -146,22 +147,21 @@ def _step(model: nn.Module, forward: nn.Module, task: Task, recipe: Recipe, targ
         return drawn
 
     def loss(rows: Tensor, weight: float, **drawn: Tensor) -> losses.PAGLoss | losses.Objective:
-        classes, seeds, offsets, noise = (drawn.pop(name, None) for name in ("classes", "seeds", "offsets", "noise"))
         where, directions, seen = rows.to(train.x.device), None, None
         x, y = train.x[where], train.y[where]
-        if classes is not None:
-            classes = classes.to(x.device)
+        if target is not None and "classes" in drawn:
+            classes = drawn["classes"].to(x.device)
             directions = target(rows, x, classes)
-        x, directions = data.move(x, directions, crop=recipe.crop, **drawn)
+        x, directions = data.move(x, directions, crop=recipe.crop, flipped=drawn.get("flipped"), corner=drawn.get("corner"))
         terms: list[tuple[float, losses.Term]] = []
         if directions is not None:
             terms.append((weight, losses.Alignment(directions, classes, recipe.of)))
         if recipe.slope:
             terms.append((recipe.slope, losses.Slope(recipe.slope_of)))
         if threat is not None:
-            seen = _attacked(forward, x, y, threat, recipe.steps, offsets, int(seeds[0]))
-        if noise is not None:
-            seen = (x if seen is None else seen) + noise.to(x.device)  # beyond the bounds too: clipped, it would have a mean
+            seen = _attacked(forward, x, y, threat, recipe.steps, drawn["offsets"], int(drawn["seeds"][0]))
+        if "noise" in drawn:
+            seen = (x if seen is None else seen) + drawn["noise"].to(x.device)  # beyond the bounds too: clipped, it would have a mean
         how = {"compiled": recipe.compile, "autocast": recipe.precision == "bf16-gradients"}
         found = losses.objective(model if terms else forward, x, y, terms, seen=seen, **how)
         return found if recipe.slope else losses.PAGLoss(*found[:3])  # without the term its column of the history stays empty
@@ -171,8 +171,8 @@ def _step(model: nn.Module, forward: nn.Module, task: Task, recipe: Recipe, targ
 
 def _attacked(model: nn.Module, x: Tensor, y: Tensor, threat: attacks.Threat, steps: int, offsets: Tensor, seed: int) -> Tensor:
     """The end of PGD from given offsets, whether it succeeds or not; ``seed`` is for a model that draws random numbers."""
-    how = {"steps": steps, "keep": "last", "offsets": offsets, "generator": torch.Generator().manual_seed(seed)}
+    generator = torch.Generator().manual_seed(seed)
     try:
-        return attacks.pgd(model, x, y, threat, **how)
+        return attacks.pgd(model, x, y, threat, steps=steps, keep="last", offsets=offsets, generator=generator)
     except NotFinite:  # then the loss is not finite either, and the loop stops there, in all processes at once
         return x

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -11,6 +10,8 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from ..data.defaults import plain_defaults
+
+Tensors = tuple[Tensor, ...] | list[Tensor]  # what torch's foreach functions take
 
 
 @dataclass
@@ -69,7 +70,7 @@ def warm_average(model: nn.Module, decay: float) -> AveragedModel:
     """A running average of the weights that starts short: in step n = 0, 1, ... its decay is ``min(decay, (1 + n) / (10 + n))``, and 0 in
     the first, so that little is left of the initial weights."""
 
-    def mix(average: Sequence[Tensor], new: Sequence[Tensor], steps: Tensor) -> None:
+    def mix(average: Tensors, new: Tensors, steps: Tensor | int) -> None:
         n = int(steps) - 1  # asked once for all of them: a GPU is waited for here
         share = 1 - (min(decay, (1 + n) / (10 + n)) if n else 0.0)
         apart = torch._foreach_mul(torch._foreach_sub(average, new), share)
