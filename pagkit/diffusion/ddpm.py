@@ -72,8 +72,9 @@ class DDPM(Denoiser):
             pagkit.training.TrainingDiverged: a loss that is not finite.
         """
         options = {"widths": list(widths), "patch": patch, "drop": drop, "ema": ema}
-        how = {"epochs": epochs, "batch_size": batch_size, "lr": lr, "flip": flip, "seed": seed}
-        recipe = Recipe("DDPM", task.name, "ddpm", "ddpm", **how, model_options=options)
+        recipe = Recipe(
+            "DDPM", task.name, "ddpm", "ddpm", epochs, lr, batch_size=batch_size, flip=flip, seed=seed, model_options=options
+        )
         ddpm = build(recipe, task).to(device)
         train(ddpm, task, recipe, run_dir=run_dir, resume=resume, progress=progress)
         return ddpm

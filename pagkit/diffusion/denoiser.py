@@ -20,7 +20,7 @@ import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import torch
 from torch import Tensor
@@ -31,7 +31,7 @@ from ..exact import BETAS, STEPS, alpha_bar
 from ..models import load_weights, save_weights
 
 if TYPE_CHECKING:
-    from diffusers import UNet2DModel
+    from diffusers.models import UNet2DModel
 
 GROUPS = 8  # of the group normalisation: widths are multiples of it
 
@@ -63,15 +63,15 @@ class Denoiser:
             raise ValueError(f"images are {shape[1]} x {shape[2]}; {len(widths)} widths and patch {patch} need sides divisible by {factor}")
         if not widths or any(width < 1 or width % GROUPS for width in widths):
             raise ValueError(f"widths are {tuple(widths)}; expected at least one, each a multiple of {GROUPS}")
-        self.shape, self.classes, self.bounds, self.widths = tuple(shape), classes, tuple(bounds), tuple(widths)
-        self.patch = patch
+        self.shape, self.classes, self.bounds, self.patch = tuple(shape), classes, tuple(bounds), patch
+        self.widths: tuple[int, ...] | None = tuple(widths)
         plain = len(widths) - 1
-        from diffusers import UNet2DModel  # here, because it takes a second to import
+        from diffusers.models import UNet2DModel  # here, because it takes a second to import; by this path type checkers find it
 
         self.unet = UNet2DModel(
             in_channels=shape[0] * patch**2,
             out_channels=shape[0] * patch**2,
-            block_out_channels=self.widths,
+            block_out_channels=tuple(widths),
             down_block_types=("DownBlock2D",) * plain + ("AttnDownBlock2D",),
             up_block_types=("AttnUpBlock2D",) + ("UpBlock2D",) * plain,
             layers_per_block=1,
@@ -175,7 +175,7 @@ class Denoiser:
         wanted = None if isinstance(labels, int) else self._labels(labels, count)
         from diffusers import DDPMScheduler
 
-        scheduler = DDPMScheduler(STEPS, trained_betas=BETAS.tolist(), timestep_spacing="trailing")
+        scheduler: Any = DDPMScheduler(STEPS, trained_betas=BETAS.tolist(), timestep_spacing="trailing")
         scheduler.set_timesteps(steps)
         x = torch.randn(count, *self.shape, generator=generator, device=generator.device).to(self.unet.device)
 
