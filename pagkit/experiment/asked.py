@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -87,7 +88,9 @@ def fitted(recipe: Recipe, task: Task) -> tuple[Recipe, list[str]]:
 
 def lowered(recipe: Recipe, task: Task) -> tuple[Recipe, list[str]]:
     """As :func:`fitted`, for this recipe alone and without a warning."""
-    count, changes, notes = len(task.classes), {}, []
+    changes: dict[str, Any] = {}
+    notes: list[str] = []
+    count = len(task.classes)
 
     def lower(key: str, found: int, taken: int | str, why: str) -> None:
         notes.append(f"recipe {recipe.name!r}: {key} is {found}; {why}, so it is {taken}")
@@ -97,8 +100,8 @@ def lowered(recipe: Recipe, task: Task) -> tuple[Recipe, list[str]]:
         if (found := options.get("likeliest", 0)) > count - 1:
             lower(f"metrics.{metric}.likeliest", found, count - 1, why)
             changes["metrics"] = {**changes.get("metrics", recipe.metrics), metric: {**options, "likeliest": count - 1}}
-    if recipe.target is not None and (recipe.classes_per_image or 0) > count:
-        lower("classes_per_image", recipe.classes_per_image, "all of them", why)
+    if recipe.target is not None and (found := recipe.classes_per_image or 0) > count:
+        lower("classes_per_image", found, "all of them", why)
         changes["classes_per_image"] = None
     if recipe.method == "ddpm" and (patch := _patch(recipe, task)):
         lower("model_options.patch", recipe.model_options["patch"], patch, sides)
@@ -113,7 +116,7 @@ def lowered(recipe: Recipe, task: Task) -> tuple[Recipe, list[str]]:
     if recipe.method != "ddpm" and single(len(task.train), recipe):
         sizes = (size for size in range(recipe.batch_size - 1, 1, -1) if not single(len(task.train), replace(recipe, batch_size=size)))
         size = next(sizes, None)  # None: training refuses it
-        if size is not None and any(isinstance(layer, _BatchNorm) for layer in build(recipe, task).modules()):
+        if size is not None and any(isinstance(layer, _BatchNorm) for layer in network(build(recipe, task)).modules()):
             why = f"of {len(task.train)} training examples that leaves a single row, which BatchNorm cannot normalise"
             lower("batch_size", recipe.batch_size, size, why)
             changes["batch_size"] = size
@@ -164,10 +167,17 @@ def named(recipe: Recipe, what: str) -> Iterator[None]:
 
 def build(recipe: Recipe, task: Task) -> nn.Module | DDPM:
     """The untrained model of a recipe."""
+    return denoiser(recipe, task) if recipe.method == "ddpm" else classifier(recipe, task)
+
+
+def classifier(recipe: Recipe, task: Task) -> nn.Module:
     with named(recipe, f"model {recipe.model}"):
-        if recipe.method == "ddpm":
-            return diffusion.build(recipe, task)
         return models.build(recipe.model, task, seed=recipe.seed, **recipe.model_options)
+
+
+def denoiser(recipe: Recipe, task: Task) -> DDPM:
+    with named(recipe, f"model {recipe.model}"):
+        return diffusion.build(recipe, task)
 
 
 def network(model: nn.Module | DDPM) -> nn.Module:

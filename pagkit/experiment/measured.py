@@ -46,24 +46,24 @@ def measure(
     checks: dict[str, evaluation.Checklist] = {}
     sized: dict[str, Any] = {"batch_size": batch_size} if batch_size else {}
 
-    def aligned(name: str, options: dict[str, Any]) -> float:
-        return evaluation.alignment(model, task, target(name, task, device=device, progress=progress, **options), **sized)
+    def aligned(net: nn.Module, name: str, options: dict[str, Any]) -> float:
+        return evaluation.alignment(net, task, target(name, task, device=device, progress=progress, **options), **sized)
 
     def so_far(left: list[str]) -> results.Result:
-        more = {"evaluated": changed} if changed else {}
+        more: dict[str, Any] = {"evaluated": changed} if changed else {}
         more |= {"unfinished": left} if left else {}
         found = {**origin, "evaluate_seconds": round(time.perf_counter() - started, 2), **more}
         return results.Result(recipe.name, task.name, recipe.seed, dict(scores), found, dict(alignment), tuple(checks.values()))
 
     work: list[tuple[str, dict[str, Any], str, Callable[[], Any]]] = []
-    if recipe.method == "ddpm":
+    if isinstance(model, DDPM):
         for metric, how in recipe.metrics.items():
             work.append((metric, scores, metric, partial(_samples, model, task, recipe.seed, progress, sized, **how)))
     else:
         for metric, how in {"clean": {}, **recipe.metrics}.items():
             work.append((metric, scores, metric, partial(evaluation.measure, model, task, metric, progress=progress, **how, **sized)))
         for name, how in recipe.alignment.items():
-            work.append((f"alignment.{name}", alignment, name, partial(aligned, name, how)))
+            work.append((f"alignment.{name}", alignment, name, partial(aligned, model, name, how)))
         if recipe.checklist:
             work.append(("checklist", checks, "checklist", partial(_checklist, recipe, model, task, progress, sized)))
     with _channels_last(network(model)) if recipe.channels_last else nullcontext():

@@ -17,7 +17,7 @@ from ..evaluation.metrics import measure
 from ..recipe import Recipe
 from ..targets.named import scores_of
 from ..training.fit import check
-from .asked import build, helper, helpers, lowered, named
+from .asked import build, denoiser, helper, helpers, lowered, named
 
 
 def rehearse(recipe: Recipe, task: Task, device: torch.device, model: nn.Module | DDPM | None = None) -> None:
@@ -110,7 +110,7 @@ def _diffusion(source: str | Path, task: Task) -> DDPM:
         return DDPM.load(source)
     if diffusion.is_stored(source):
         return diffusion.load_folder(source, task)
-    return build(Recipe.load(source), task)
+    return denoiser(Recipe.load(source), task)
 
 
 def _score(model: DDPM, task: Task, options: dict[str, Any] | None = None) -> None:

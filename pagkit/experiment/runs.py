@@ -220,9 +220,10 @@ def _train(
 ) -> tuple[nn.Module | DDPM, dict[str, Any]]:
     """A model and its provenance; ``where`` are options of :func:`pagkit.training.fit`."""
     model = build(recipe, task).to(device)
-    train = fit if isinstance(model, nn.Module) else diffusion.train
-    history = train(model, task, recipe, progress=progress, **where)
-    if isinstance(model, nn.Module):
+    if isinstance(model, DDPM):
+        history = diffusion.train(model, task, recipe, progress=progress, **where)
+    else:
+        history = fit(model, task, recipe, progress=progress, **where)
         models.round_weights(model)
     spent = {"train_seconds": history.seconds, "train_cpu_seconds": history.cpu_seconds}
     origin = results.provenance(task, device=device, **spent, evaluate_seconds=0.0)

@@ -12,13 +12,13 @@ from .. import diffusion, targets, training
 from ..data import Task
 from ..recipe import Recipe
 from ..recipes import keys
-from .asked import build, helper, lowered
+from .asked import classifier, helper, lowered
 
 
 def trained(name: str, task: Task, seed: int, device: torch.device | str, progress: bool) -> nn.Module:
     """The classifier of a recipe that helps, fitted to the data as its own run would fit it."""
     recipe, _ = lowered(helper(name, seed), task)
-    model = build(recipe, task).to(device)
+    model = classifier(recipe, task).to(device)
     fit(model, task, recipe, progress)
     return model
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -44,10 +45,12 @@ SLIM = {"resnet18": {}, "vit": {"dim": 24, "depth": 1, "heads": 2}, "ddpm": {"wi
 @pytest.mark.parametrize("name", IMAGES)
 def test_two_classes_of_images_are_enough_for_any_recipe(name: str, monkeypatch) -> None:
     """Only the networks are made smaller; the real runs are minutes."""
-    real = asked.build
-    slim = lambda recipe, task: real(replace(recipe, model_options={**recipe.model_options, **SLIM.get(recipe.model, {})}), task)  # noqa: E731
-    for module in (asked, experiment.rehearsed):
-        monkeypatch.setattr(module, "build", slim)
+
+    def slim(build: Callable) -> Callable:
+        return lambda recipe, task: build(replace(recipe, model_options={**recipe.model_options, **SLIM.get(recipe.model, {})}), task)
+
+    for module, part in ((asked, "build"), (experiment.rehearsed, "build"), (experiment.rehearsed, "denoiser")):
+        monkeypatch.setattr(module, part, slim(getattr(module, part)))
     task = pictures()
     recipe, notes = asked.fitted(Recipe.load(name), task)
     rehearse(recipe, task, CPU)
