@@ -7,6 +7,7 @@ import html
 import io
 import math
 from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
 import torch
 from PIL import Image
@@ -84,7 +85,7 @@ def _words(places: Sequence[float | str]) -> bool:
     return isinstance(places[0], str)
 
 
-def _places(places: Sequence[float | str]) -> dict[str, object]:
+def _places(places: Sequence[float | str]) -> dict[str, Any]:
     """What a place is worth, and how it is written: a word counts by its position."""
     if _words(places):
         return {"values": list(range(len(places))), "texts": [str(place) for place in places], "words": True}

@@ -12,6 +12,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from copy import deepcopy
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,7 +23,7 @@ from ..models import ACTIVATIONS, Normalize
 from ..models.layers import ResidualBlock
 
 WEIGHTS = ("int8", "float16", "float32")
-Packed = dict[str, object]
+Packed = dict[str, Any]
 
 
 @plain_defaults()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +12,7 @@ from .. import exact
 from ..data import Split, Task
 from ..data.defaults import plain_defaults
 from . import still
-from .export import encode, pack, rounded
+from .export import Packed, encode, pack, rounded
 from .page import Lab, make
 
 LOSSES = ("log-odds", "cross-entropy", "cross-entropy x1000")
@@ -20,7 +21,7 @@ PLANE_SETTINGS = {
     "wrong_way": "wrongWay", "random_start": "random", "point": "point", "target": "target",
 }  # fmt: skip
 DIGIT_RANGES = {"l2": [0, 2.5, 0.05], "linf": [0, 0.4, 0.01]}
-Settings = Mapping[str, object]
+Settings = Mapping[str, Any]
 
 
 @plain_defaults()
@@ -67,12 +68,14 @@ def plane(
         raise ValueError(f"unknown norm {unknown[0]!r}; expected 'l2' or 'linf'")
     shown = _spaced(points, 60) if points is not None else Split(torch.zeros(0, 2), torch.zeros(0, dtype=torch.int64))
     start = shown.x[0].tolist() if len(shown) else [(box[0] + box[1]) / 2, (box[2] + box[3]) / 2]
-    first = {"net": next(iter(nets)), "norm": norms[0], "eps": 15.0, "steps": 10, "step_size": 2.0, "loss": LOSSES[0]}
+    first: dict[str, Any] = {"net": next(iter(nets)), "norm": norms[0], "eps": 15.0, "steps": 10, "step_size": 2.0, "loss": LOSSES[0]}
     first |= {"wrong_way": False, "random_start": False, "target": None, "point": start, **(settings or {})}
-    packed = {key: {"net": pack(net, (2,), weights=weights), "pieces": _pieces(net, weights)} for key, net in nets.items()}
+    packed: dict[str, Packed] = {}
+    for key, net in nets.items():
+        packed[key] = {"net": pack(net, (2,), weights=weights), "pieces": _pieces(net, weights)}
     if short := [key for key, value in packed.items() if value["net"]["classes"] > len(classes)]:
         raise ValueError(f"classes has {len(classes)} names; {short[0]!r} tells {packed[short[0]]['net']['classes']} classes apart")
-    sliders = {"eps": (0, 40, 0.5), "stepSize": (0.1, 10, 0.1), "steps": (1, 100, 1)}
+    sliders: dict[str, tuple[float, float, float]] = {"eps": (0, 40, 0.5), "stepSize": (0.1, 10, 0.1), "steps": (1, 100, 1)}
     sliders |= {PLANE_SETTINGS[key]: value for key, value in (ranges or {}).items()}
     spec = {
         "nets": packed,
@@ -148,7 +151,7 @@ def digits(
     return make("digits", spec, still.digits(models, task, chosen.first(1), norm, radii[norm], steps), name)
 
 
-def _plane_settings(values: Settings, nets: Mapping[str, nn.Module], norms: Sequence[str], classes: int) -> dict[str, object]:
+def _plane_settings(values: Settings, nets: Mapping[str, nn.Module], norms: Sequence[str], classes: int) -> dict[str, Any]:
     """Settings under the script's names, checked."""
     if unknown := sorted(set(values) - set(PLANE_SETTINGS)):
         raise ValueError(f"unknown setting {unknown[0]!r}; expected some of {', '.join(PLANE_SETTINGS)}")

@@ -56,7 +56,7 @@ def answers() -> bool:
         from IPython import get_ipython
     except ImportError:
         return False
-    kernel = getattr(get_ipython(), "kernel", None)
+    kernel: Any = getattr(get_ipython(), "kernel", None)
     request = kernel.get_parent("shell") if hasattr(kernel, "get_parent") else None
     return bool((request or {}).get("content", {}).get("allow_stdin", False))
 

@@ -29,7 +29,7 @@ class Lab:
 
     kind: str
     id: str
-    spec: dict[str, object]
+    spec: dict[str, Any]
     still: str
     nets: dict[str, Packed] | None = None
 
@@ -76,7 +76,7 @@ def document(*labs: Lab, title: str = "A lab", theme: str = "light") -> str:
     return f'<!doctype html><html lang="en" data-theme="{theme}">{whole}</html>'
 
 
-def make(kind: str, spec: dict[str, object], still: str, name: str | None, nets: dict[str, Packed] | None = None) -> Lab:
+def make(kind: str, spec: dict[str, Any], still: str, name: str | None, nets: dict[str, Packed] | None = None) -> Lab:
     """A lab whose id is ``lab-<kind>-<name>``, or without a name ends in a digest of its content.
 
     Raises:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -12,10 +13,10 @@ from ..attacks import Threat
 from ..data import Task
 from ..data.defaults import plain_defaults
 from . import still
-from .export import encode, pack, rounded, to_script
+from .export import Packed, encode, pack, rounded, to_script
 from .page import Lab, make
 
-RANGES = {"l2": [0, 8, 0.1], "linf": [0, 0.2, 0.005], "steps": [1, 60, 1]}
+RANGES: dict[str, list[float]] = {"l2": [0, 8, 0.1], "linf": [0, 0.2, 0.005], "steps": [1, 60, 1]}
 NORMS = {"l2": "L2", "linf": "L∞"}
 EPS = {"l2": 5.0, "linf": 0.1}
 
@@ -77,9 +78,9 @@ def photo(
     x, y = task.test.x[start : start + 1], task.test.y[start : start + 1]
     own = {key: rounded(one, weights=weights) for key, one in nets.items()}
     if frames is None:
-        options = {"target": None if goal is None else torch.tensor([goal]), "steps": steps, "random_start": False, "keep": "last"}
-        threat = Threat(norm, radii[norm], task.bounds)
-        frames = {key: still.sixteen(attacks.pgd(one, x, y, threat, **options)[0]) / 255 for key, one in own.items()}
+        towards, threat = None if goal is None else torch.tensor([goal]), Threat(norm, radii[norm], task.bounds)
+        attack = partial(attacks.pgd, x=x, y=y, threat=threat, target=towards, steps=steps, random_start=False, keep="last")
+        frames = {key: still.sixteen(attack(one)[0]) / 255 for key, one in own.items()}
     frames = {key: frames[key] for key in nets}
     with torch.no_grad():
         reads = {key: task.classes[int(own[key](frame[None]).argmax(1))] for key, frame in frames.items()}
@@ -87,7 +88,7 @@ def photo(
     return make("photo", spec, still.photo(task.classes[int(y)], x[0], frames, reads, how), name, None if folder is None else packed)
 
 
-def _fetched(packed: dict[str, object], folder: str) -> dict[str, object]:
+def _fetched(packed: Packed, folder: str) -> Packed:
     """Where a page finds a network, and how many bytes it will load."""
     key, text = to_script(packed)
     return {"src": f"{folder.rstrip('/')}/{key}.js", "key": key, "bytes": len(text)}
@@ -109,15 +110,15 @@ def _check(
     if len(task.shape) != 3 or task.shape[0] != 3 or task.shape[1] != task.shape[2] or task.bounds != (0.0, 1.0):
         found = f"inputs of shape {task.shape} in {task.bounds}"
         raise ValueError(f"{task.name} has {found}; expected square images (3, side, side) in (0.0, 1.0)")
-    known = {"net": (net, tuple(nets)), "target": (target, (None, *task.classes)), "norm": (norm, tuple(EPS))}
-    known["start"] = start, range(len(task.test))
+    known: dict[str, tuple[object, Collection[object]]] = {"net": (net, tuple(nets)), "target": (target, (None, *task.classes))}
+    known |= {"norm": (norm, tuple(EPS)), "start": (start, range(len(task.test)))}
     for key, (value, values) in known.items():
         if value not in values:
             raise ValueError(f"unknown {key} {value!r}; expected one of {', '.join(map(str, values))}")
-    for key, value in (("eps", radii[norm]), ("steps", steps)):
+    for key, number in (("eps", radii[norm]), ("steps", steps)):
         low, high, _ = RANGES[norm if key == "eps" else key]
-        if not low <= value <= high:
-            raise ValueError(f"{key} is {value}; expected {low} to {high}, where its slider ends")
+        if not low <= number <= high:
+            raise ValueError(f"{key} is {number}; expected {low} to {high}, where its slider ends")
     if frames is not None and set(frames) != set(nets):
         raise ValueError(f"frames are of {', '.join(frames) or 'no network'}; expected one of each network: {', '.join(nets)}")
     if frames is not None and (odd := [key for key, frame in frames.items() if tuple(frame.shape) != task.shape]):

@@ -59,10 +59,10 @@ def save(path: str | Path, model: nn.Module, recipe: Recipe, provenance: dict[st
     """
     state = {}
     for name, value in model.state_dict().items():
-        if weights == "int8" and name.endswith("weight"):
-            state[name], state[name + SCALE] = round_weight(value, weights)
-        else:
-            state[name] = value.to(torch.float16)
+        small = weights == "int8" and name.endswith("weight")
+        state[name], scale = round_weight(value, weights) if small else (value.to(torch.float16), None)
+        if scale is not None:
+            state[name + SCALE] = scale
     more = {key: json.dumps(value) for key, value in about.items()}
     save_weights(path, state, {"recipe": recipe.to_yaml(), "provenance": json.dumps(provenance), **more})
 
