@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -168,5 +169,5 @@ def points(axis: Axes, split: Split, *, size: float = 9) -> None:
     """A two-dimensional split as dots: class 0 blue circles, class 1 orange squares."""
     for label in (0, 1):
         x = split.x[split.y == label]
-        look = {"color": COLORS[label], "marker": MARKERS[label], "edgecolor": "white", "linewidth": 0.3, "zorder": 3}
+        look: dict[str, Any] = {"color": COLORS[label], "marker": MARKERS[label], "edgecolor": "white", "linewidth": 0.3, "zorder": 3}
         axis.scatter(x[:, 0], x[:, 1], s=size, label=f"class {label}", **look)

@@ -23,6 +23,7 @@ import math
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -128,18 +129,18 @@ def checklist(
     white = spared(plain, lambda s: pgd(model, s, steps=5 * steps // 2, restarts=5))
     one_step = spared(plain, lambda s: pgd(model, s, steps=1, step_size=threat.eps, random_start=False, keep="last"))
     radii = [k * threat.eps for k in (0.5, 1, 2, 4)] + [max(_diagonal(split.x, threat), 4 * threat.eps)]
-    left = [int(spared(clean, lambda s, r=r: pgd(model, s, replace(threat, eps=r))).sum()) for r in radii]
+    left = [int(spared(clean, partial(pgd, model, within=replace(threat, eps=r))).sum()) for r in radii]
     blind: dict[str, Tensor] = {}
     if is_image(split.x.shape[1:]) and split.x.dtype == torch.float32:
         with suppress(ImportError):  # the row says what ran
-            square = {"attacks": ["square"], "queries": queries, "seed": seed, "progress": progress, "batch_size": batch_size}
-            blind["Square"] = spared(white, lambda s: perturb(model, s, threat, **square))
+            square = partial(perturb, model, threat=threat, attacks=["square"], queries=queries, seed=seed)
+            blind["Square"] = spared(white, partial(square, progress=progress, batch_size=batch_size))
     if surrogate is not None:
         blind["transfer"] = spared(white, lambda s: pgd(surrogate, s, keep="last"))
     noise = white
     for _ in range(10):
         noise = spared(noise, lambda s: threat.random_start(s.x, generator))
-    scaled = {f"times {k:g}": spared(white, lambda s, k=k: pgd(_Scaled(model, k), s)) for k in (0.01, 100)}
+    scaled = {f"times {k:g}": spared(white, partial(pgd, _Scaled(model, k))) for k in (0.01, 100)}
     by_eps = dict(zip(radii, left, strict=True))
     gradients, chance = _gradient_norms(model, split, batch_size, seed), total / logits(model, split.first(2)).shape[1]
     rows = _verdicts(plain, white, one_step, noise, blind, scaled, by_eps, gradients, chance)

@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from itertools import combinations
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -96,7 +97,7 @@ def _tied(model: nn.Module, x: Tensor) -> Tensor:
 
 def _layers(model: nn.Module) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """``w1 (H, 2), b1 (H,), w2 (C, H), b2 (C,)`` in float64 with the normalisation folded in; or refuse."""
-    layers = [m for m in (model if isinstance(model, nn.Sequential) else [model]) if not isinstance(m, nn.Flatten)]
+    layers: list[Any] = [m for m in (model if isinstance(model, nn.Sequential) else [model]) if not isinstance(m, nn.Flatten)]
     normalize = layers.pop(0) if layers and isinstance(layers[0], Normalize) else None
     if [type(m) for m in layers] != [nn.Linear, nn.ReLU, nn.Linear]:
         found = ", ".join(type(m).__name__ for m in layers)

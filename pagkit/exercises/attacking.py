@@ -23,12 +23,13 @@ def linear_digits(rows: int) -> tuple[nn.Module, Tensor, Tensor, Tensor]:
     """A linear model of ten classes, images (rows, 1, 8, 8) near grey that it reads as their labels, and their exact L2 radii (rows,)."""
     draw = torch.Generator().manual_seed(0)
     net = nn.Sequential(nn.Flatten(), nn.utils.skip_init(nn.Linear, 64, 10)).requires_grad_(False)
-    net[1].weight.copy_(torch.randn(10, 64, generator=draw) * torch.linspace(10, 40, 10)[:, None])
-    net[1].bias.copy_(-net[1].weight.sum(1) / 2)  # grey is a tie
+    weight, bias = net.parameters()
+    weight.copy_(torch.randn(10, 64, generator=draw) * torch.linspace(10, 40, 10)[:, None])
+    bias.copy_(-weight.sum(1) / 2)  # grey is a tie
     x = (0.5 + 0.12 * torch.randn(rows, 1, 8, 8, generator=draw)).clamp(0.05, 0.95)
     z = net(x)
     y = z.argmax(1)
-    apart = torch.cdist(net[1].weight, net[1].weight)[y].scatter(1, y[:, None], 1.0)
+    apart = torch.cdist(weight, weight)[y].scatter(1, y[:, None], 1.0)
     gaps = (z.gather(1, y[:, None]) - z).scatter(1, y[:, None], math.inf)
     return net, x, y, (gaps / apart).amin(1)
 
@@ -68,9 +69,10 @@ def some_target(answer: object) -> Checked:
         return wrong(f"{extra} images are counted as broken that no change of this size breaks. What if the target is y itself?")
     if held := int((~found[4:])[radius[4:] < 0.99 * eps].sum()):
         return wrong(f"{held} images hold out that some target breaks at this size")
-    net[1].weight.zero_()
-    net[1].weight[1, 0], net[1].weight[2, 1] = 1.0, 1600.0  # class 1 looks likelier than 2 and is 0.5 away; 2 is 0.025 away
-    net[1].bias.copy_(torch.tensor([0.0, -1.0, -840.0] + 7 * [-2000.0]))
+    weight, bias = net.parameters()
+    weight.zero_()
+    weight[1, 0], weight[2, 1] = 1.0, 1600.0  # class 1 looks likelier than 2 and is 0.5 away; 2 is 0.025 away
+    bias.copy_(torch.tensor([0.0, -1.0, -840.0] + 7 * [-2000.0]))
     found = broken(net, torch.full((3, 1, 8, 8), 0.5), torch.tensor([0, 0, 5]), Threat("l2", 0.1))  # the last is misread as it is
     if not found.all():
         return wrong("an image holds out whose likeliest wrong class is out of reach, and another one near; did you ask all nine targets?")

@@ -10,6 +10,7 @@ import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache, partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -98,7 +99,7 @@ def _network(crop: int) -> nn.Module:
     return net.eval().requires_grad_(False)
 
 
-def _in_normalised_units(model: nn.Module, x: Tensor, y: Tensor, threat: Threat) -> Tensor:
+def _in_normalised_units(model: Any, x: Tensor, y: Tensor, threat: Threat) -> Tensor:
     """The evaluation of ruler's authors: normalise, attack there with the same eps, and back to pixels."""
     z = model[0](x)
     z_adv = pgd(model[1:], z, y, Threat(threat.norm, threat.eps, (z.min().item(), z.max().item())))
@@ -134,7 +135,7 @@ def share_right(model: nn.Module, split: Split, throws: int = 1) -> Tensor:
         return torch.stack([model(split.x).argmax(1) == split.y for _ in range(throws)]).float().mean(0)
 
 
-def grade(name: str, x_adv: object) -> tuple[bool, str]:
+def grade(name: str, x_adv: Any) -> tuple[bool, str]:
     """Whether attacked images of the exam break a defence, and how many digits are left: right on the image and on its attacked copy."""
     exam = data.load("digits").test.first(DIGITS)
     if words := objection(x_adv, exam.x, THREAT):

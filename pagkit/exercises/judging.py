@@ -104,7 +104,7 @@ def who_shares_most(answer: object) -> Checked:
     d = targets.class_mean(task)(torch.full((len(x),), -1), x, torch.arange(10).expand(len(x), 10)).flatten(2)
     d = torch.nn.functional.normalize(d, dim=2)
     between = (d @ d.transpose(1, 2)).mean(0)
-    apart = {frozenset((a, b)): between[a, b].item() for a in range(10) for b in range(a)}
+    apart: dict[frozenset[float], float] = {frozenset((a, b)): between[a, b].item() for a in range(10) for b in range(a)}
     for pair, best, which in zip(answer, (max(apart.values()), min(apart.values())), ("more", "less"), strict=True):
         a, b = numbers(pair, "digit, digit")
         if frozenset((a, b)) not in apart:
