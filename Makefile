@@ -26,8 +26,9 @@ notebooks: .venv/.installed ## execute the notebooks and store their outputs
 bench: .venv/.installed ## time the library beside other ways to compute the same (ten minutes, calm machine)
 	@$(BIN)/python -m tests.benchmarks
 
-lint: .venv/.installed ## check the Python style
+lint: .venv/.installed ## check the Python style and the library's types
 	@$(BIN)/ruff check .
+	@$(BIN)/mypy
 
 pins: ## refresh constraints.txt with the newest versions that pyproject.toml admits
 	@rm -rf .venv
@@ -37,7 +38,7 @@ pins: ## refresh constraints.txt with the newest versions that pyproject.toml ad
 	@touch .venv/.installed
 
 clean: ## remove the environment and all that was built
-	rm -rf .venv _build .pytest_cache .ruff_cache pagkit.egg-info
+	rm -rf .venv _build .pytest_cache .ruff_cache .mypy_cache pagkit.egg-info
 
 # The stamp is written last, so an interrupted installation is taken up again.
 # torchattacks has a step of its own: see the bench extra in pyproject.toml.
