@@ -67,9 +67,9 @@ def answer(*, roles: bool = False) -> str:
         f"be the digit's own. With a smaller weight they are {over(OTHERS, SCORES, ONE)} over another digit's scores in their place.",
         f"**On photographs a penalty on the gradient's length does as well as directions, or better.** Small networks that read "
         f"{min(clean):.0f} to {max(clean):.0f} % of clean photographs keep, under AutoAttack at L2 0.5, {once(SLOPED)} % with the penalty, "
-        f"{once(SCORED)} % with scores and {once(HARDENED)} % with adversarial training. At L2 1 scores over the penalty are {lead(SLOPED, SCORED, ONE)} "
-        f"points. That is one network each. On a fifth of the photographs, with three seeds and a weight of 1 in both, it is "
-        f"{over(STEEP, LOUD, FAR_PGD)} under PGD and {over(STEEP, LOUD, 'clean')} in clean photographs (chapter 11).",
+        f"{once(SCORED)} % with scores and {once(HARDENED)} % with adversarial training. At L2 1 scores over the penalty are "
+        f"{lead(SLOPED, SCORED, ONE)} points. That is one network each. On a fifth of the photographs, with three seeds and a weight of 1 "
+        f"in both, it is {over(STEEP, LOUD, FAR_PGD)} under PGD and {over(STEEP, LOUD, 'clean')} in clean photographs (chapter 11).",
     )
     return "\n".join(f"{i}. {line}" for i, line in enumerate(lines, 1))
 
