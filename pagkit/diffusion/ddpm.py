@@ -73,7 +73,16 @@ class DDPM(Denoiser):
         """
         options = {"widths": list(widths), "patch": patch, "drop": drop, "ema": ema}
         recipe = Recipe(
-            "DDPM", task.name, "ddpm", "ddpm", epochs, lr, batch_size=batch_size, flip=flip, seed=seed, model_options=options
+            name="DDPM",
+            task=task.name,
+            model="ddpm",
+            method="ddpm",
+            epochs=epochs,
+            lr=lr,
+            batch_size=batch_size,
+            flip=flip,
+            seed=seed,
+            model_options=options,
         )
         ddpm = build(recipe, task).to(device)
         train(ddpm, task, recipe, run_dir=run_dir, resume=resume, progress=progress)
