@@ -6,12 +6,12 @@ import hashlib
 import os
 import platform
 import subprocess
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy
 import torch
-import torchvision
 
 from .. import __version__
 from ..data import Split, Task
@@ -39,7 +39,7 @@ def provenance(
         "versions": {
             "python": platform.python_version(),
             "torch": torch.__version__,
-            "torchvision": torchvision.__version__,
+            "torchvision": version("torchvision"),  # which takes seconds to import
             "numpy": numpy.__version__,
             "pagkit": __version__,
         },
