@@ -44,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         _say_notes(error)
         return 2 if isinstance(error, WRONG) else 1
     except KeyboardInterrupt as stop:
-        if kept := sorted(Path(args.run).glob("checkpoint-*.pt")) if args.call is _train else []:  # no import: it may be what was stopped
+        if kept := sorted(Path(args.run).glob("checkpoint-[0-9]*.pt")) if args.call is _train else []:  # no import: it may be stopped
             again = shlex.join(["pagkit", *argv, *([] if args.resume else ["--resume"])])
             _say(f"stopped; {kept[-1]} is kept, and this command goes on from it:\n  {again}")
         elif not _say_notes(stop, "stopped; "):

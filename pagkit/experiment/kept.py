@@ -85,8 +85,8 @@ def claim(folder: Path, recipe: Recipe, task: Task, *, free: Collection[str]) ->
 def save(folder: Path, model: nn.Module | DDPM, recipe: Recipe, origin: dict[str, Any], before: Kept | None) -> dict[str, Any]:
     """Write the weights; the header of their file says where they come from, so that one file is all that an evaluation needs.
 
-    Results of other weights are removed, once these are on disk. Where the weights are those that the folder had ``before``, to the last
-    bit, they stay.
+    Results of other weights, or of none, are set aside once these are on disk, each with a warning, see :class:`ResultFile`. Where the
+    weights are those that the folder had ``before``, to the last bit, they stay.
 
     Returns:
         The provenance of the weights: ``origin``, or that of ``before`` where they are its.
@@ -96,8 +96,8 @@ def save(folder: Path, model: nn.Module | DDPM, recipe: Recipe, origin: dict[str
     origin = before.origin if before is not None and same else origin
     if processes.rank() == 0:
         models.save_weights(folder / WEIGHTS, state, {**about, "recipe": recipe.to_yaml(), "provenance": json.dumps(origin)})
-        for path in [] if same else [folder / RESULT, *folder.glob(f"{Path(RESULT).stem}+*.json")]:
-            path.unlink(missing_ok=True)
+        for path in [] if same else [*folder.glob(RESULT), *folder.glob(f"{Path(RESULT).stem}+*.json")]:
+            _set_aside(path, "what was measured of other weights, or of weights that are gone", stacklevel=4)
     return origin
 
 
@@ -138,14 +138,15 @@ class ResultFile:
             result = results.joined(self.before, result)
         if processes.rank() == 0:
             if self.fresh and not stays and self.path.exists():
-                self._set_aside()
+                why = "what was measured of other weights, by another recipe or on other test examples" if self.before else "no result"
+                _set_aside(self.path, why, stacklevel=5)
             results.save(self.path, result)
         self.fresh = False
         return result
 
-    def _set_aside(self) -> None:
-        names = (self.path.with_name(f"{self.path.name}.{n}") for n in itertools.count(1))
-        aside = next(name for name in names if not name.exists())
-        self.path.rename(aside)
-        why = "what was measured of other weights, by another recipe or on other test examples" if self.before else "no result"
-        warnings.warn(f"{self.path} held {why}; it is kept as {aside.name}", stacklevel=4)
+
+def _set_aside(path: Path, held: str, *, stacklevel: int) -> None:
+    names = (path.with_name(f"{path.name}.{n}") for n in itertools.count(1))
+    aside = next(name for name in names if not name.exists())
+    path.rename(aside)
+    warnings.warn(f"{path} held {held}; it is kept as {aside.name}", stacklevel=stacklevel)

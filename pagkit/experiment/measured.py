@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from functools import partial
@@ -41,6 +42,9 @@ def measure(
     now = results.provenance(task, device=device, train_seconds=0.0, train_cpu_seconds=0.0, evaluate_seconds=0.0)
     keys = ("data", "data_digest", "hardware", "device", "threads", "versions", "commit")
     changed = {key: now[key] for key in keys if now[key] != origin.get(key)}
+    if (before := origin.get("data_digest", {}).get("train")) not in (None, now["data_digest"]["train"]):
+        what = f"the training data have the digest {now['data_digest']['train']}, and had {before} when the weights were trained"
+        warnings.warn(f"{what}; if their classes stand in another order, the labels do not mean what they meant", stacklevel=3)
     scores: dict[str, evaluation.Score] = {}
     alignment: dict[str, float] = {}
     checks: dict[str, evaluation.Checklist] = {}
@@ -50,7 +54,7 @@ def measure(
         return evaluation.alignment(net, task, target(name, task, device=device, progress=progress, **options), **sized)
 
     def so_far(left: list[str]) -> results.Result:
-        more: dict[str, Any] = {"evaluated": changed} if changed else {}
+        more: dict[str, Any] = {"asked": asked} | ({"evaluated": changed} if changed else {})
         more |= {"unfinished": left} if left else {}
         found = {**origin, "evaluate_seconds": round(time.perf_counter() - started, 2), **more}
         return results.Result(recipe.name, task.name, recipe.seed, dict(scores), found, dict(alignment), tuple(checks.values()))
@@ -66,6 +70,8 @@ def measure(
             work.append((f"alignment.{name}", alignment, name, partial(aligned, model, name, how)))
         if recipe.checklist:
             work.append(("checklist", checks, "checklist", partial(_checklist, recipe, model, task, progress, sized)))
+    asked = dict(recipe.metrics) if isinstance(model, DDPM) else {"clean": {}, **recipe.metrics}
+    asked |= {f"alignment.{name}": how for name, how in recipe.alignment.items()}
     with _channels_last(network(model)) if recipe.channels_last else nullcontext():
         for done, (_, into, key, do) in enumerate(work, 1):
             into[key] = do()

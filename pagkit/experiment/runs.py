@@ -44,7 +44,8 @@ def run(
     A classifier's are rounded to float16 first, so that what is kept, in half the space, is what is measured.
     result.json is written anew after each measurement; until the last one its provenance says what is ``unfinished``. What the
     data do not allow is lowered with a warning and a note in the provenance, see :func:`pagkit.experiment.asked.fitted`.
-    If the folder has these very weights already, what was measured of them stays, see :func:`evaluate`; if others, it is removed.
+    If the folder has these very weights already, what was measured of them stays, see :func:`evaluate`. Any other result in it is set
+    aside with a warning, as result.json.1 and so on.
     Of several processes each comes to the same result, and process 0 writes it.
 
     Raises:
@@ -91,8 +92,8 @@ def train(
         The provenance of the model, as :func:`pagkit.results.provenance` makes it; model.safetensors holds it and the recipe too.
 
     Raises:
-        ValueError, FileNotFoundError: bad recipe or data; without ``resume`` a folder in use; with it checkpoints or weights of
-            another training. All are found before any training.
+        ValueError, FileNotFoundError: bad recipe or data; without ``resume`` a folder in use, or with another recipe.yaml; with it
+            checkpoints or weights of another training. All are found before any training.
         OSError: a file cannot be written; PermissionError before any training, as in :func:`run`.
         pagkit.training.TrainingDiverged: a loss that is not finite.
     """
@@ -103,9 +104,12 @@ def train(
         raise ValueError(f"{run} holds a trained model, {WEIGHTS}; name another folder")
     checkpoints.claim(run, checkpoints.about(network(build(recipe, task)), task, recipe), resume=resume)
     before = kept.claim(run, recipe, task, free=("name", "description", *MEASURED))
+    written = recipe.to_yaml().encode()
+    if not resume and (run / RECIPE).exists() and (run / RECIPE).read_bytes() != written:
+        raise ValueError(f"{run / RECIPE} is there already, and this training would overwrite it; name another folder")
     writable(run)
     if processes.rank() == 0:
-        write_atomically(run / RECIPE, recipe.to_yaml().encode())
+        write_atomically(run / RECIPE, written)
     model, origin = _train(recipe, task, where, progress, notes, run_dir=run, resume=resume, log=log, tell=tell)
     return kept.save(run, model, recipe, origin, before)
 
@@ -127,7 +131,7 @@ def evaluate(
     provenance's ``evaluated`` says what they are now. Relative paths in the recipe are taken from the working folder.
     After each measurement the file is written as in :func:`run`. What an earlier evaluation by the same recipe of the same weights
     measured on the same test examples, and this one does not, stays in it. Anything else that it held is set aside with a warning, as
-    result.json.1 and so on.
+    result.json.1 and so on. An earlier figure that the recipe now asks for with other options does not stay.
 
     Args:
         run: a folder with a model.safetensors.

@@ -1,4 +1,4 @@
-"""Models that a recipe names, trained as their own run would train them; and the directions that some of them give."""
+"""Models that a recipe names, trained as by their own run, but not rounded to float16; and the directions that some of them give."""
 
 from __future__ import annotations
 

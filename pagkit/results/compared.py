@@ -126,16 +126,17 @@ def difference(runs: Sequence[Result], base: str, other: str, metric: str, *, at
     """Points that recipe ``other`` holds over ``base``, paired by seed: within one the data and the initial weights are the same.
 
     Raises:
-        ValueError: fewer than ``at_least`` seeds in common, recipes that were measured on different tasks or, where their seeds share
-            them, on different test examples, and those of :func:`percents`.
+        ValueError: fewer than ``at_least`` seeds in common, recipes that were measured on different tasks or, within a seed or where
+            the seeds share them, on different test examples, and those of :func:`percents`.
     """
     (ours, our_same), (theirs, their_same) = _scores(runs, other, metric), _scores(runs, base, metric)
-    pair = [next(r for r in runs if r.recipe == recipe and metric in r.metrics) for recipe in (base, other)]
-    if pair[0].task != pair[1].task:
-        raise ValueError(f"{base!r} was measured on {pair[0].task!r} and {other!r} on {pair[1].task!r}; expected one task")
+    one, two = (next(r for r in runs if r.recipe == recipe and metric in r.metrics) for recipe in (base, other))
+    if one.task != two.task:
+        raise ValueError(f"{base!r} was measured on {one.task!r} and {other!r} on {two.task!r}; expected one task")
     seeds, same = tuple(seed for seed in ours if seed in theirs), our_same and their_same
-    if same:
-        together([r for r in runs if r.recipe in (base, other) and metric in r.metrics])
+    both = [r for r in runs if r.recipe in (base, other) and metric in r.metrics]
+    for met in [both] if same else [[r for r in both if r.seed == seed] for seed in seeds]:
+        together(met)
     spread = _spread(values := [100 * (ours[seed].rate - theirs[seed].rate) for seed in seeds], at_least)
     by_run = {(r.recipe, r.seed): r for r in runs if metric in r.metrics}
     chance, one_by_one = zip(*(_chance(by_run[other, seed], by_run[base, seed], metric) for seed in seeds), strict=True)

@@ -10,7 +10,7 @@ from ..recipe import Recipe
 from .schema import Result
 
 CHOOSES = ("seed", "test_per_class", "test_skip_per_class", "size", "holdout")  # options of data that say which the test examples are
-LATER = ("evaluate_seconds", "evaluated", "notes", "unfinished")  # keys of the provenance that are not the training's
+LATER = ("evaluate_seconds", "evaluated", "asked", "notes", "unfinished")  # keys of the provenance that are not the training's
 
 
 def tested(result: Result) -> str | None:

@@ -11,6 +11,7 @@
                     "train_seconds": float, "train_cpu_seconds": float, "evaluate_seconds": float,
                     "versions": {"python": str, "torch": str, ...}, "commit": str,
                     "evaluated": {"commit": str, ...},                      # what is not as at the training, where something is not
+                    "asked": {"pgd-l2-0.5": {"steps": 40}, ...},            # how each figure was to be measured: its options; as before
                     "notes": [str, ...],                                    # what is not as the recipe says, since the data forbid it
                     "unfinished": [str, ...]}}                              # what was still to be measured when this was written
 """
@@ -37,7 +38,7 @@ PROVENANCE = {
     "versions": dict,
     "commit": str,
 }
-SOMETIMES = {"notes": list, "unfinished": list, "data_digest": dict, "evaluated": dict}  # the lists are of words
+SOMETIMES = {"notes": list, "unfinished": list, "data_digest": dict, "evaluated": dict, "asked": dict}  # the lists are of words
 
 
 @dataclass(frozen=True)
@@ -79,10 +80,19 @@ class Result:
 
 
 def joined(before: Result, result: Result) -> Result:
-    """``result`` and what ``before``, of the same weights, holds besides."""
-    metrics, alignment = {**before.metrics, **result.metrics}, {**before.alignment, **result.alignment}
+    """``result`` and what ``before``, of the same weights, holds besides; but not what ``result`` asks for with other options."""
+    then, now = (r.provenance.get("asked", {}) for r in (before, result))
+
+    def stands(name: str) -> bool:
+        return name not in now or then.get(name, now[name]) == now[name]
+
+    metrics = {name: score for name, score in before.metrics.items() if stands(name)} | result.metrics
+    alignment = {name: cosine for name, cosine in before.alignment.items() if stands(f"alignment.{name}")} | result.alignment
     checklists = {made.caption: made for made in (*before.checklists, *result.checklists)}  # the caption names the threat
-    return replace(result, metrics=metrics, alignment=alignment, checklists=tuple(checklists.values()))
+    asked = {"asked": {name: how for name, how in then.items() if stands(name)} | now} if then or now else {}
+    return replace(
+        result, metrics=metrics, alignment=alignment, checklists=tuple(checklists.values()), provenance={**result.provenance, **asked}
+    )
 
 
 def save(path: str | Path, result: Result) -> None:

@@ -46,7 +46,8 @@ def control(task: Task, source: GradientTarget | None = None, *, change: str, ge
     generator, source = generator or torch.Generator().manual_seed(0), source or nearest_neighbor(task)
     made = {"other_example": _other_example, "random_image": _random_image, "mean_image": _mean_image, "smooth_field": _smooth_field}
     if change in made:
-        return GradientTarget("control", made[change](task, source, generator), len(task.classes))
+        inputs = task.train.x if change in ("other_example", "random_image") else None
+        return GradientTarget("control", made[change](task, source, generator), len(task.classes), task.shape, inputs)
     changed: dict[str, Directions] = {
         "wrong_class": lambda index, x, classes: source(index, x, (classes + 1) % len(task.classes)),
         "blurred": lambda index, x, classes: _blur(source(index, x, classes)),

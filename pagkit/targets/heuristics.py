@@ -75,7 +75,7 @@ def nearest_neighbor(task: Task, *, per_class: int | None = None) -> GradientTar
             found[~known] = _nearest(index[~known], x[(~known).to(x.device)].to(pool), candidates, pool)
         return pool[found.gather(1, classes.cpu())].to(x) - x[:, None]
 
-    return GradientTarget("nearest_neighbor", directions, len(candidates), tuple(pool.shape[1:]))
+    return GradientTarget("nearest_neighbor", directions, len(candidates), tuple(pool.shape[1:]), pool)
 
 
 def _fixed(name: str, images: Tensor) -> GradientTarget:

@@ -70,7 +70,7 @@ def score_based(
             1, t out of range. When called, scores that are nan or infinite.
     """
     directions = _directions(task, ddpm, t=t, draws=draws, folder=folder, generator=generator, progress=progress)
-    return GradientTarget("score_based", directions, len(task.classes))
+    return GradientTarget("score_based", directions, len(task.classes), task.shape, task.train.x)
 
 
 def _directions(

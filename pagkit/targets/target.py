@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -24,16 +24,19 @@ class GradientTarget:
         directions: the function that is called.
         known: how many classes there are, C; None: that is not known.
         shape: of one input; None: that is not known.
+        inputs: those that ``index`` counts, ``task.train.x``, where the directions depend on the index; None: they do not.
 
     Raises:
         TypeError: when called, x that is not floating point; directions that are no tensor.
-        ValueError: when called, shapes that do not fit, of the directions too; classes below 0, or of C or more.
+        ValueError: when called, shapes that do not fit, of the directions too; classes below 0, or of C or more; an x that is not the
+            one of ``inputs`` at its index, as of a training split that is a part of the one that the target was made from.
     """
 
     name: str
     directions: Callable[[Tensor, Tensor, Tensor], Tensor]  # same arguments, same result
     known: int | None = None
     shape: tuple[int, ...] | None = None
+    inputs: Tensor | None = field(default=None, compare=False, repr=False)
 
     @plain_defaults()
     def __call__(self, index: Tensor, x: Tensor, classes: Tensor) -> Tensor:
@@ -49,6 +52,8 @@ class GradientTarget:
         if classes.numel() and (classes.min() < 0 or (self.known is not None and classes.max() >= self.known)):
             limit = "at least 0" if self.known is None else f"in [0, {self.known})"
             raise ValueError(f"classes range over [{classes.min()}, {classes.max()}]; expected values {limit}")
+        if self.inputs is not None:
+            self._refuse_others(index.cpu(), x)
         with torch.autocast(x.device.type, enabled=False):  # a direction is the same whatever precision a training asks for
             found = self.directions(index, x, classes)
         if not isinstance(found, Tensor):
@@ -56,6 +61,19 @@ class GradientTarget:
         if found.shape != (expected := classes.shape + x.shape[1:]):
             raise ValueError(f"target {self.name!r} gave directions of shape {tuple(found.shape)}; expected {tuple(expected)}")
         return found
+
+    def _refuse_others(self, index: Tensor, x: Tensor) -> None:
+        assert self.inputs is not None
+        known = index >= 0
+        there, here = index[known], x[known.to(x.device)]
+        fits = there < len(self.inputs)
+        alike = (self.inputs[there[fits]].to(x) == here[fits.to(x.device)]).flatten(1).all(1)
+        if not fits.all() or not alike.all():
+            wrong = int(there[~fits][0]) if not fits.all() else int(there[~alike.cpu()][0])
+            raise ValueError(
+                f"target {self.name!r} was made from {len(self.inputs)} training inputs, and what is given as number {wrong} is not the "
+                "one that it knows by this number; expected x to be task.train.x[index]: make the target from the task that it is used with"
+            )
 
 
 @plain_defaults()

@@ -12,6 +12,7 @@ import hashlib
 import io
 import json
 import pickle
+import re
 import warnings
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from ..recipe import Recipe
 
 FORMAT = 1
 KEEP = 3  # checkpoints in a folder; older ones are deleted
+NAME = re.compile(r"checkpoint-\d{9,}\.pt")
 DIGEST = hashlib.sha256().digest_size
 FREE = ("name", "description", "task", "data", "metrics", "alignment", "checklist")  # keys of a recipe that may change on resuming
 
@@ -101,8 +103,8 @@ def latest(folder: str | Path) -> dict[str, Any] | None:
 
 
 def paths(folder: str | Path) -> list[Path]:
-    """The checkpoints in ``folder``, the last one last."""
-    return sorted(Path(folder).glob("checkpoint-*.pt"))
+    """The checkpoints in ``folder``, the last one last; not what somebody keeps beside them, such as a checkpoint-best.pt."""
+    return sorted(path for path in Path(folder).glob("checkpoint-*.pt") if NAME.fullmatch(path.name))
 
 
 def about(model: nn.Module, task: Task, recipe: Recipe, target: str | None = None) -> dict[str, Any]:

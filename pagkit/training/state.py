@@ -71,6 +71,9 @@ def warm_average(model: nn.Module, decay: float) -> AveragedModel:
     the first, so that little is left of the initial weights."""
 
     def mix(average: Tensors, new: Tensors, steps: Tensor | int) -> None:
+        if not average[0].is_floating_point():  # all of them have one dtype
+            torch._foreach_copy_(average, new)
+            return
         n = int(steps) - 1  # asked once for all of them: a GPU is waited for here
         share = 1 - (min(decay, (1 + n) / (10 + n)) if n else 0.0)
         apart = torch._foreach_mul(torch._foreach_sub(average, new), share)
@@ -83,8 +86,16 @@ def warm_average(model: nn.Module, decay: float) -> AveragedModel:
 
 @plain_defaults()
 def average(model: nn.Module, decay: float) -> AveragedModel:
-    """A running average of the weights with a constant decay a step."""
-    return AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)
+    """A running average of the weights with a constant decay a step. Whole numbers, such as an index in a buffer, are not averaged."""
+    blend = get_ema_multi_avg_fn(decay)
+
+    def mix(average: Tensors, new: Tensors, steps: Tensor | int) -> None:
+        if average[0].is_floating_point():
+            blend(average, new, steps)
+        else:
+            torch._foreach_copy_(average, new)
+
+    return AveragedModel(model, multi_avg_fn=mix, use_buffers=True)
 
 
 def snapshot(model: nn.Module) -> dict[str, Tensor]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -101,9 +102,46 @@ def test_a_new_training_leaves_no_result_of_the_old_weights(toy_recipe, tmp_path
     state, about = models.load_weights(out / "model.safetensors")  # as another version of PyTorch would have trained them
     models.save_weights(out / "model.safetensors", {key: value * 1.01 for key, value in state.items()}, about)
     monkeypatch.setattr(evaluation, "measure", lambda *a, **how: 1 / 0)
-    with pytest.raises(ZeroDivisionError) as stop:
+    with pytest.raises(ZeroDivisionError) as stop, pytest.warns(UserWarning, match="of other weights, .* it is kept as result.*.json.1"):
         experiment.run(recipe, out=out, progress=False)
-    assert [path.name for path in out.iterdir()] == ["model.safetensors"] and "is kept; `pagkit evaluate" in stop.value.__notes__[0]
+    assert "is kept; `pagkit evaluate" in stop.value.__notes__[0]
+    names = {"model.safetensors", "result.json.1", "result+metrics.pgd-l2-15.steps=3.json.1"}
+    assert {path.name for path in out.iterdir()} == names, "nothing that a table reads"
+
+
+def test_a_figure_does_not_stay_when_it_is_asked_for_otherwise(toy_recipe, tmp_path, monkeypatch) -> None:
+    out = tmp_path / "out"
+    first = experiment.run(Recipe.load(toy_recipe), out=out, progress=False)
+    assert first.provenance["asked"] == {"clean": {}, "pgd-l2-15": {"steps": 2}, "exact-l2-15": {}, "alignment.class_mean": {}}
+    stop_at(monkeypatch, "pgd-l2-15", KeyboardInterrupt())
+    with pytest.raises(KeyboardInterrupt):
+        experiment.run(Recipe.load(toy_recipe, metrics={"pgd-l2-15": {"steps": 9}, "exact-l2-7": {}}), out=out, progress=False)
+    last = results.load(out / "result.json")
+    assert last.provenance["unfinished"] == ["pgd-l2-15", "exact-l2-7", "alignment.class_mean"]
+    assert set(last.metrics) == {"clean", "exact-l2-15"}, "this one is not asked for any more, and as good as before"
+    assert last.alignment == pytest.approx(first.alignment, abs=1e-4) and last.provenance["asked"]["pgd-l2-15"] == {"steps": 9}
+
+
+def test_a_file_that_is_no_result_of_these_weights_is_set_aside(toy_recipe, tmp_path) -> None:
+    (tmp_path / "result.json").write_text("mine")
+    with pytest.warns(UserWarning, match="it is kept as result.json.1"):
+        experiment.run(Recipe.load(toy_recipe, metrics={}, alignment={}), out=tmp_path, progress=False)
+    assert (tmp_path / "result.json.1").read_text() == "mine" and results.load(tmp_path / "result.json").recipe == "toy"
+
+
+def test_a_recipe_of_ones_own_is_not_written_over(toy_recipe, tmp_path) -> None:
+    mine = toy_recipe.rename(tmp_path / "recipe.yaml").read_bytes()
+    with pytest.raises(ValueError, match="recipe.yaml is there already, and this training would overwrite it; name another folder"):
+        experiment.train(Recipe.load(tmp_path / "recipe.yaml"), run=tmp_path, progress=False)
+    assert (tmp_path / "recipe.yaml").read_bytes() == mine
+
+
+def test_other_training_data_are_told(toy_recipe, tmp_path, monkeypatch) -> None:
+    experiment.run(Recipe.load(toy_recipe, metrics={}, alignment={}), out=tmp_path / "out", progress=False)
+    digest = results.data_digest
+    monkeypatch.setattr(sys.modules["pagkit.results.provenance"], "data_digest", lambda task: {**digest(task), "train": "another"})
+    with pytest.warns(UserWarning, match="the training data have the digest another, and had"):
+        experiment.evaluate(tmp_path / "out", progress=False)
 
 
 def test_evaluate_takes_settings_of_what_it_measures(toy_recipe, tmp_path, capsys) -> None:
@@ -185,7 +223,8 @@ def test_new_weights_leave_no_result_of_old_ones(toy_recipe, tmp_path) -> None:
     experiment.train(recipe, run=tmp_path, progress=False)
     experiment.evaluate(tmp_path, progress=False)
     (tmp_path / "model.safetensors").unlink()
-    experiment.train(recipe, run=tmp_path, resume=True, progress=False)
+    with pytest.warns(UserWarning, match="of weights that are gone; it is kept as result.json.1"):
+        experiment.train(recipe, run=tmp_path, resume=True, progress=False)
     assert (tmp_path / "model.safetensors").exists() and not (tmp_path / "result.json").exists()
 
 

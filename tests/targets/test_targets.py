@@ -71,6 +71,15 @@ def test_nearest_neighbor_in_chunks_is_the_same_and_ties_go_to_the_first(name: s
     assert torch.equal(whole, task.train.x[first] - task.train.x[:, None])
 
 
+@pytest.mark.parametrize("make", [targets.nearest_neighbor, lambda task: targets.control(task, change="random_image")])
+def test_directions_of_other_rows_are_refused(make, few: Task) -> None:
+    target, classes = make(few), torch.arange(10).expand(2, -1)
+    target(torch.tensor([3, -1 if make is targets.nearest_neighbor else 5]), few.train.x[[3, 5]], classes)
+    for index, wrong in (([3, 6], 6), ([80, 5], 80)):  # of a part of the split, or of a longer one
+        with pytest.raises(ValueError, match=f"made from 80 training inputs, and what is given as number {wrong} is not the one"):
+            target(torch.tensor(index), few.train.x[[3, 5]], classes)
+
+
 def test_one_image_and_class_mean(digits) -> None:
     x, classes = digits.test.x[:4], torch.tensor([[1, 9]] * 4)
     index = torch.full((4,), -1)

@@ -22,6 +22,7 @@ from pagkit import models
 from pagkit.data import Task
 from pagkit.data.files import write_atomically
 from pagkit.training import History, Recipe, TrainingDiverged, checkpoints, fit
+from pagkit.training.state import average, warm_average
 from tests.helpers import Fragile, make_task, stop_after
 
 PLAIN = Recipe("plain", "digits", "mlp", "standard", epochs=3, lr=0.01, batch_size=32)
@@ -139,6 +140,22 @@ def test_the_last_three_are_kept_and_only_ends_of_epochs_when_these_come_fast(fe
     assert [path.name for path in tmp_path.iterdir()] and checkpoints.paths(tmp_path)[0].name == "checkpoint-000000004.pt"
     assert len(list(tmp_path.iterdir())) == 3
     assert torch.load(checkpoints.paths(tmp_path)[-1], weights_only=True)["state"]["step"] == 12, "torch reads them too"
+
+
+def test_what_else_is_kept_there_is_no_checkpoint(few: Task, tmp_path: Path) -> None:
+    (tmp_path / "checkpoint-best.pt").write_text("mine")
+    trained(few, replace(PLAIN, epochs=1), run_dir=tmp_path)
+    assert checkpoints.paths(tmp_path) and (tmp_path / "checkpoint-best.pt").read_text() == "mine"
+
+
+@pytest.mark.parametrize("decay", [0.9, 0.999])
+def test_whole_numbers_are_not_averaged(decay: float) -> None:
+    model = torch.nn.Linear(2, 2)
+    model.register_buffer("index", torch.arange(64))
+    for averaged in (average(model, decay), warm_average(model, decay)):
+        for _ in range(30):
+            averaged.update_parameters(model)
+        assert torch.equal(averaged.module.index, torch.arange(64))
 
 
 @pytest.mark.parametrize("harm", ["cut", "changed", "empty"])
