@@ -23,7 +23,7 @@ def find(source: str | Path, task: Task, *, device: torch.device | str = "cpu", 
     """A diffusion model from a file or a folder, or by recipe: trained once for a data set, then kept.
 
     A recipe's model is kept as safetensors in the folder that the environment variable PAGKIT_CACHE names, by default
-    ``~/.cache/pagkit``, under a name made of the recipe, the training data and the versions of torch and diffusers. Its training has
+    ``~/.cache/pagkit``, under a name made of the recipe, the training data, their bounds and the versions of torch and diffusers. Its training has
     checkpoints beside that file while it lasts: one that was stopped is taken up where it stood.
 
     Args:
@@ -87,6 +87,7 @@ def _place(recipe: Recipe, task: Task) -> Path:
 
     settings = [recipe.epochs, recipe.batch_size, recipe.lr, recipe.flip, recipe.seed, recipe.model_options]
     settings += [recipe.accumulate, recipe.precision]  # these round otherwise
+    settings += [task.shape, task.bounds, len(task.classes)]
     digest = hashlib.sha256(json.dumps([*settings, torch.__version__, diffusers.__version__], sort_keys=True).encode())
     for tensor in (task.train.x, task.train.y):
         digest.update(tensor.contiguous().numpy().data)
