@@ -57,8 +57,12 @@ def writable(folder: Path, remedy: str = "name another folder") -> None:
 
 
 @contextmanager
-def alone(path: Path) -> Iterator[None]:
-    """One process of the machine at a time makes ``path``; a lock that its holder's end gives back, however it ends."""
+def alone(path: Path, *, wait: bool = True) -> Iterator[None]:
+    """One process of the machine at a time makes ``path``; a lock that its holder's end gives back, however it ends.
+
+    Raises:
+        ValueError: another process holds it, and this one is not to ``wait``.
+    """
     try:
         import fcntl
     except ImportError:  # no such locks on Windows: two processes may then do the same work, and the last one's file stays
@@ -69,7 +73,10 @@ def alone(path: Path) -> Iterator[None]:
     held = False
     while not held:
         with open(lock, "w") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            except BlockingIOError:
+                raise ValueError(f"another process is at work on {path}; wait for its end, or name another folder") from None
             try:
                 held = os.path.samestat(os.fstat(file.fileno()), os.stat(lock))
             except FileNotFoundError:  # the holder that this one waited for took the file away

@@ -23,8 +23,8 @@ def find(source: str | Path, task: Task, *, device: torch.device | str = "cpu", 
     """A diffusion model from a file or a folder, or by recipe: trained once for a data set, then kept.
 
     A recipe's model is kept as safetensors in the folder that the environment variable PAGKIT_CACHE names, by default
-    ``~/.cache/pagkit``, under a name made of the recipe, the training data, their bounds and the versions of torch and diffusers. Its training has
-    checkpoints beside that file while it lasts: one that was stopped is taken up where it stood.
+    ``~/.cache/pagkit``, under a name made of the recipe, the training data, their bounds and the versions of torch and diffusers. Its
+    training has checkpoints beside that file while it lasts: one that was stopped is taken up where it stood.
 
     Args:
         source: a ``.safetensors`` file that :meth:`pagkit.diffusion.DDPM.save` wrote, a diffusers folder, see

@@ -121,24 +121,25 @@ class ResultFile:
     """A result file that grows: what it held of the same weights, measured on the same test examples, stays in it.
 
     Anything else that it held is set aside at the first writing, with a warning, as ``result.json.1`` or the next number that is free,
-    which no table reads. Of several processes process 0 writes.
+    which no table reads. It is read anew at each writing, as another evaluation may write to it meanwhile. Of several processes process 0
+    writes.
     """
 
     def __init__(self, path: Path) -> None:
         self.path, self.fresh = path, True
-        try:
-            self.before: results.Result | None = results.load(path)
-        except (FileNotFoundError, ValueError):
-            self.before = None
 
     def write(self, result: results.Result) -> results.Result:
         """Write a result, whole or not at all; it, with what stays."""
-        stays = self.before is not None and results.same_run(self.before, result)
-        if self.before is not None and stays:
-            result = results.joined(self.before, result)
+        try:
+            before: results.Result | None = results.load(self.path)
+        except (FileNotFoundError, ValueError):
+            before = None
+        stays = before is not None and results.same_run(before, result)
+        if before is not None and stays:
+            result = results.joined(before, result)
         if processes.rank() == 0:
             if self.fresh and not stays and self.path.exists():
-                why = "what was measured of other weights, by another recipe or on other test examples" if self.before else "no result"
+                why = "what was measured of other weights, by another recipe or on other test examples" if before else "no result"
                 _set_aside(self.path, why, stacklevel=5)
             results.save(self.path, result)
         self.fresh = False

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from torch import nn
 
 from .. import diffusion, evaluation, models, results
 from ..data import Task
-from ..data.files import writable, write_atomically
+from ..data.files import alone, writable, write_atomically
 from ..diffusion import DDPM
 from ..recipe import Recipe
 from ..training import checkpoints, processes
@@ -50,7 +51,8 @@ def run(
 
     Raises:
         ValueError, FileNotFoundError: bad recipe, data or device, something that cannot be trained or measured on these data, or a
-            folder with the weights of another recipe, seed or data set; found before any training, and before anything is written.
+            folder with the weights of another recipe, seed or data set, or into which another process trains; found before any
+            training, and before anything is written.
         ImportError: the recipe measures with AutoAttack, which is an extra that is not installed; found before any training.
         PermissionError: ``out``, or the folder where a diffusion model would be kept, cannot be written; found before any training.
         pagkit.training.TrainingDiverged: a loss that is not finite.
@@ -60,8 +62,9 @@ def run(
     out = Path(out)
     before = kept.claim(out, recipe, task, free=("description", *MEASURED))
     writable(out)
-    model, origin = _train(recipe, task, where, progress, notes)
-    origin = kept.save(out, model, recipe, origin, before)
+    with _reserved(out):
+        model, origin = _train(recipe, task, where, progress, notes)
+        origin = kept.save(out, model, recipe, origin, before)
     return _measure(out, kept.result_name(), recipe, task, model, origin, progress)
 
 
@@ -108,10 +111,11 @@ def train(
     if not resume and (run / RECIPE).exists() and (run / RECIPE).read_bytes() != written:
         raise ValueError(f"{run / RECIPE} is there already, and this training would overwrite it; name another folder")
     writable(run)
-    if processes.rank() == 0:
-        write_atomically(run / RECIPE, written)
-    model, origin = _train(recipe, task, where, progress, notes, run_dir=run, resume=resume, log=log, tell=tell)
-    return kept.save(run, model, recipe, origin, before)
+    with _reserved(run):
+        if processes.rank() == 0:
+            write_atomically(run / RECIPE, written)
+        model, origin = _train(recipe, task, where, progress, notes, run_dir=run, resume=resume, log=log, tell=tell)
+        return kept.save(run, model, recipe, origin, before)
 
 
 def evaluate(
@@ -191,6 +195,11 @@ def _more(recipe: Recipe, metrics: Sequence[str], checklist: str | None, setting
             raise ValueError(f"setting {setting!r} changes what was trained; expected one of {', '.join(MEASURED)}, such as {EXAMPLE}")
     recipe = recipe.changed(*settings)
     return replace(recipe, metrics={**recipe.metrics, **{name: {} for name in metrics if name not in recipe.metrics}})
+
+
+def _reserved(folder: Path) -> AbstractContextManager[None]:
+    """Of several trainings into one folder the first goes on; the others are refused."""
+    return alone(folder / WEIGHTS, wait=False) if processes.rank() == 0 else nullcontext()
 
 
 def _measure(

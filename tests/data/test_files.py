@@ -22,6 +22,15 @@ def stay(path: Path, after: float, during: float, told: Queue) -> None:
         told.put((entered, time.monotonic()))
 
 
+def test_one_that_does_not_wait_is_refused(tmp_path: Path) -> None:
+    with alone(tmp_path / "made"), pytest.raises(ValueError, match="another process is at work on .*made; wait for its end, or name"):
+        with alone(tmp_path / "made", wait=False):
+            pass
+    with alone(tmp_path / "made", wait=False):
+        pass
+    assert not list(tmp_path.iterdir())
+
+
 def test_one_that_waited_is_alone_too(tmp_path: Path) -> None:
     """The second waits for the first, whose end takes the lock's file away; the third comes after that, while the second is inside."""
     start = multiprocessing.get_context("fork")

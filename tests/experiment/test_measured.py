@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 import torch
 
 from pagkit import cli, data, evaluation, experiment, models, results
+from pagkit.data import files
 from pagkit.experiment import measured, trained
 from pagkit.recipe import Recipe
 
@@ -93,6 +95,28 @@ def test_one_evaluation_adds_to_another(toy_recipe, tmp_path) -> None:
     last = results.load(out / "result.json")
     assert list(last.metrics) == [*first.metrics, "pgd-l2-1", "pgd-l2-2"]
     assert [made.caption for made in last.checklists] == ["gradient masking, l2 eps 7", "gradient masking, l2 eps 15"]
+
+
+def test_two_evaluations_at_once_take_nothing_from_one_another(toy_recipe, tmp_path, monkeypatch) -> None:
+    out, measure = tmp_path / "out", evaluation.measure
+    experiment.run(Recipe.load(toy_recipe, metrics={}, alignment={}), out=out, progress=False)
+
+    def meanwhile(model: Any, task: Any, metric: str, **how: Any) -> evaluation.Score:
+        if metric == "pgd-l2-1":
+            experiment.evaluate(out, metrics=["pgd-l2-2"], progress=False)
+        return measure(model, task, metric, **how)
+
+    monkeypatch.setattr(evaluation, "measure", meanwhile)
+    experiment.evaluate(out, metrics=["pgd-l2-1"], progress=False)
+    assert set(results.load(out / "result.json").metrics) == {"clean", "pgd-l2-1", "pgd-l2-2"}
+
+
+def test_two_trainings_into_one_folder_at_once_are_refused(toy_recipe, tmp_path) -> None:
+    recipe = Recipe.load(toy_recipe, metrics={}, alignment={})
+    for call in (partial(experiment.run, out=tmp_path / "out"), partial(experiment.train, run=tmp_path / "out")):
+        with files.alone(tmp_path / "out" / "model.safetensors"), pytest.raises(ValueError, match="another process is at work on"):
+            call(recipe, progress=False)
+        assert not list((tmp_path / "out").iterdir())
 
 
 def test_a_new_training_leaves_no_result_of_the_old_weights(toy_recipe, tmp_path, monkeypatch) -> None:
