@@ -148,7 +148,7 @@ def test_a_diffusion_model_is_trained_and_asked_there(small: Task, request: pyte
     request.getfixturevalue("far")
     made[FAR] = DDPM.fit(small, device=FAR, **options)
     assert made[FAR].unet.device == FAR
-    rows, classes, x = torch.tensor([3, -1]), torch.tensor([[0, 1], [2, 3]]), small.test.x[:2]
+    rows, classes, x = torch.tensor([3, -1]), torch.tensor([[0, 1], [2, 3]]), torch.stack([small.train.x[3], small.test.x[0]])
     answers = []
     for device, ddpm in made.items():
         target = targets.score_based(small, ddpm, t=150, folder=tmp_path / str(device), progress=False)
