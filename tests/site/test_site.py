@@ -38,20 +38,23 @@ SCROLL = """async () => {  // what is loaded late is loaded when it comes into v
 }"""
 
 # Code, formulas and tables repeat a few kinds of element thousands of times, which would take axe-core minutes. The first of
-# each kind, by the looks of the element and of all around it, answers for all: the others become plain text.
+# each kind, by the looks of the element and of all around it, answers for all: of the given parts the others become plain text,
+# or, without parts, every other element loses its own text and keeps its place, by which a style sheet may know it.
 ONE_OF_A_KIND = """(parts) => {
-  const kinds = new Map(), kind = new Map([[null, ""]]), seen = new Set(), again = [];
+  const kinds = new Map(), kind = new Map([[null, ""]]), first = new Set(), again = [];
   for (const element of document.querySelectorAll("*")) {  // parents come before their children
     const {color, backgroundColor, backgroundImage, fontSize, fontWeight, opacity, display, visibility} = getComputedStyle(element);
     const looks = [kind.get(element.parentElement), element.localName, element.className.baseVal ?? element.className,
       color, backgroundColor, backgroundImage, fontSize, fontWeight, opacity, display, visibility].join();
-    if (!kinds.has(looks)) kinds.set(looks, kinds.size);
+    if (!kinds.has(looks)) kinds.set(looks, kinds.size), first.add(element);
+    else if (!element.matches("head *, style, script")) again.push(element);
     kind.set(element, kinds.get(looks));
-    if (seen.has(kinds.get(looks)) && element.matches(parts)) again.push(element);
-    seen.add(kinds.get(looks));
   }
   for (const element of again.reverse())
-    if (element.matches("mjx-container")) element.replaceChildren();
+    if (!parts) [...element.children].some(child => first.has(child)) || [...element.childNodes].forEach(
+      node => node.nodeType === Node.TEXT_NODE && node.remove());
+    else if (!element.matches(parts)) continue;
+    else if (element.matches("mjx-container")) element.replaceChildren();
     else if (!element.children.length) element.replaceWith(...element.childNodes);
 }"""
 INSIDE = "pre span, code span, .sig span, .sig em, mjx-container"  # of code and formulas: all that no rule but those of COLOUR looks at
@@ -194,7 +197,7 @@ def test_page(page: str, address: str, context: playwright.BrowserContext) -> No
             tab.evaluate(ONE_OF_A_KIND, INSIDE)
             tab.evaluate(AXE.read_text())
             found += findings(tab, {"rules": {rule: {"enabled": False} for rule in COLOUR}})
-        tab.evaluate(ONE_OF_A_KIND, "body *")
+        tab.evaluate(ONE_OF_A_KIND)
         tab.add_style_tag(content="* {transition: none !important}")
         for scheme in ("light", "dark"):  # it changes colours only, and the width does not change them
             tab.emulate_media(color_scheme=scheme)
