@@ -2,6 +2,7 @@
 
 import base64
 import copy
+import io
 import re
 import shutil
 import subprocess
@@ -13,8 +14,12 @@ import nbformat
 import pytest
 import yaml
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+from PIL import Image
 
 from tests.helpers import BOOK, ROOT
+
+sys.path.insert(0, str(ROOT / "scripts"))
+from execute_notebooks import smaller  # noqa: E402
 
 from . import notebook_lint as lint
 from .reading_time import reading
@@ -223,7 +228,21 @@ def test_executing_twice_changes_no_byte(tmp_path: Path) -> None:
     assert [c.id for c in nb.cells] == ["c0", "c1", "c2"]
     assert [c.metadata for c in nb.cells] == [{"keep": 1}] * 3
     assert [o.output_type for c in nb.cells for o in c.outputs] == ["display_data", "stream"]
-    assert "image/png" in nb.cells[1].outputs[0].data
+    png = nb.cells[1].outputs[0].data["image/png"]
+    assert smaller(png) == png  # packed, and packing it again changes nothing
+
+
+@pytest.mark.parametrize("lowest_alpha", [255, 254])
+def test_a_stored_picture_keeps_its_pixels_in_fewer_bytes(lowest_alpha: int) -> None:
+    image = Image.new("RGBA", (60, 40), (10, 200, 30, 255))
+    image.putpixel((7, 5), (1, 2, 3, lowest_alpha))
+    file = io.BytesIO()
+    image.save(file, "PNG", compress_level=1)
+    before = base64.b64encode(file.getvalue()).decode()
+    after = smaller(before)
+    kept = Image.open(io.BytesIO(base64.b64decode(after)))
+    assert len(after) < len(before) and kept.mode == ("RGB" if lowest_alpha == 255 else "RGBA")
+    assert kept.convert("RGBA").tobytes() == image.tobytes()
 
 
 @pytest.mark.parametrize(
