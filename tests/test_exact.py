@@ -250,3 +250,24 @@ def test_scores_that_are_not_known(toy, digits) -> None:
     ):
         with pytest.raises(ValueError, match=message):
             call()
+
+
+def test_a_forward_of_its_own_is_refused() -> None:
+    """Layers alone do not say what a model does: one divides its inputs by 40 in ``forward``, one in a hook."""
+    plain, x = random_net(0), torch.zeros(1, 2, dtype=torch.float64)
+
+    class Scaled(nn.Sequential):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return super().forward(x / 40)
+
+    class Shifted(Normalize):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return super().forward(x) + 1
+
+    for model in (Scaled(*plain), nn.Sequential(Shifted(torch.zeros(2), torch.ones(2)), *plain)):
+        with pytest.raises(ValueError, match="exact radii need"):
+            exact.radius(model, x)
+    hooked = nn.Sequential(*plain)
+    hooked[1].register_forward_hook(lambda _, given, said: 2 * said)
+    with pytest.raises(ValueError, match="has a forward hook at its ReLU"):
+        exact.radius(hooked, x)

@@ -121,7 +121,7 @@ def _adversary(
     """pyautoattack's own object, for inputs like x in a box that [0, 1] stands for."""
     shape = x.shape[1:]
     adversary = package.AutoAttack(
-        lambda z: logits_of(model, _Finite.apply(low + width * z.reshape(len(z), *shape))).clone(),  # square writes into them
+        lambda z: _single(logits_of(model, _Finite.apply(low + width * z.reshape(len(z), *shape)))),
         norm={"linf": "Linf", "l2": "L2"}[threat.norm],
         eps=threat.eps / width,
         version="custom",
@@ -133,9 +133,23 @@ def _adversary(
     adversary.square.perturb = lambda z, y: square(z, y) if (adversary.square.margin_and_loss(z, y)[0] > 0).any() else z
     adversary.verbose, adversary.square.n_queries = False, queries
     adversary.apgd.n_restarts = adversary.fab.n_restarts = restarts if classes >= 4 else max(restarts, 5)
+    fab, starts = adversary.fab.perturb, adversary.fab.n_restarts
+
+    def restarted(z: Tensor, y: Tensor) -> Tensor:  # before fab-t pyautoattack sets one start, and leaves it so
+        adversary.fab.n_restarts = starts
+        return fab(z, y)
+
+    adversary.fab.perturb = restarted
     adversary.apgd_targeted.n_restarts = restarts
     adversary.apgd_targeted.n_target_classes = adversary.fab.n_target_classes = min(9, classes - 1)
     return adversary
+
+
+def _single(logits: Tensor) -> Tensor:
+    """Logits (N, C) in float32, of their own, since Square writes into them; those in float64 less their largest, which no loss sees."""
+    if logits.dtype == torch.float64:
+        logits = logits - logits.detach().amax(1, keepdim=True)
+    return logits.to(torch.float32, copy=True)
 
 
 class _Finite(torch.autograd.Function):

@@ -159,7 +159,7 @@ class _Best:
 
     def offer(self, points: Tensor, logits: Tensor, climbed: Tensor, rows: Tensor) -> None:
         """Keep the points that are better: first by verdict, then by what is climbed."""
-        guess = logits.argmax(1)
+        guess, climbed = logits.argmax(1), climbed.to(self.score.dtype)
         verdict = ((guess != self.y[rows]) * (1 + (guess == self.goal[rows]))).to(climbed.dtype)
         old = self.score[:, rows]
         better = (verdict > old[0]) | ((verdict == old[0]) & (climbed > old[1]))

@@ -30,6 +30,11 @@ class Split:
         """The first ``n`` rows (all of them when there are fewer)."""
         return Split(self.x[:n], self.y[:n])
 
+    def spread(self, n: int) -> Split:
+        """``n`` rows at even distances (all of them when there are fewer), so that in a split sorted by class no class is left out."""
+        rows = torch.arange(n := min(n, len(self.y)), device=self.y.device) * len(self.y) // max(n, 1)
+        return Split(self.x[rows.to(self.x.device)], self.y[rows])
+
 
 @dataclass(frozen=True)
 class Task:

@@ -25,7 +25,7 @@ def logits(model: nn.Module, split: Split, *, batch_size: int | None = None, see
     found = []
     with torch.no_grad(), mode(model, training=False), seeded(seed):
         for _, x, y in batches(model, split, batch_size):
-            found.append(logits_of(model, x).cpu())
+            found.append(logits_of(model, x).cpu().clone())  # a model may use one tensor for all that it says
             checks.labels(found[-1], y)
     return torch.cat(found)
 

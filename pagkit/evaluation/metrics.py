@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from typing import Any
 
@@ -73,7 +74,8 @@ def measure(model: nn.Module, task: Task, metric: str, *, progress: bool = True,
             class c + 1, the last one to 0.
 
     Raises:
-        ValueError: a name or option that is not known, an option of the wrong type or out of range; what the metric itself refuses.
+        ValueError: a name or option that is not known, an option of the wrong type or out of range; exact radii where the task's inputs
+            have bounds; what the metric itself refuses.
     """
     attack, norm, eps = parse_metric(metric)
     if attack == "samples":
@@ -82,6 +84,8 @@ def measure(model: nn.Module, task: Task, metric: str, *, progress: bool = True,
     if attack == "clean":
         return accuracy(model, task.test, batch_size=batch_size)
     if attack == "exact":
+        if any(map(math.isfinite, task.bounds)):
+            raise ValueError(f"metric {metric!r} on inputs with bounds {task.bounds}; expected none: exact radii are of the whole plane")
         return exact_accuracy(model, task.test, eps, batch_size=batch_size)
     options |= {"progress": progress, "batch_size": batch_size}
     if attack in PARTS:

@@ -72,6 +72,8 @@ def robust_accuracy(
         raise ValueError(f"likeliest is {likeliest} with a target; expected one or the other")
     options |= {"progress": progress, "generator": generator or torch.Generator().manual_seed(0), "batch_size": batch_size}
     held = correct(model, attacked(model, split, threat, target=target, **options), batch_size=batch_size)
+    if options.get("keep") == "last":  # an attack that goes on may turn a row right that is wrong at x, which is in the ball, too
+        held &= correct(model, split, batch_size=batch_size)
     for goal in _likeliest(model, split, likeliest, batch_size):
         if len(rows := held.nonzero().flatten()):
             part = Split(split.x[rows], split.y[rows])
@@ -171,6 +173,8 @@ def worst_case(model: nn.Module, y: Tensor, *x_advs: Tensor, batch_size: int | N
 
 def exact_accuracy(model: nn.Module, split: Split, eps: float, *, batch_size: int | None = None) -> Score:
     """Share that is correct with an exact L2 radius above ``eps``: no attack can do better (two inputs only).
+
+    The radius knows no bounds of the inputs. Where there are some an attack may have to do worse, and this is a lower bound.
 
     Errors as in :func:`accuracy`, :func:`pagkit.exact.radius` and, of ``eps``, :class:`pagkit.attacks.Threat`.
     """

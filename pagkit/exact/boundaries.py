@@ -97,11 +97,14 @@ def _tied(model: nn.Module, x: Tensor) -> Tensor:
 
 def _layers(model: nn.Module) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """``w1 (H, 2), b1 (H,), w2 (C, H), b2 (C,)`` in float64 with the normalisation folded in; or refuse."""
-    layers: list[Any] = [m for m in (model if isinstance(model, nn.Sequential) else [model]) if not isinstance(m, nn.Flatten)]
-    normalize = layers.pop(0) if layers and isinstance(layers[0], Normalize) else None
+    plain = type(model).forward is nn.Sequential.forward
+    layers: list[Any] = [m for m in (model if plain else [model]) if type(m) is not nn.Flatten]
+    normalize = layers.pop(0) if layers and type(layers[0]) is Normalize else None
     if [type(m) for m in layers] != [nn.Linear, nn.ReLU, nn.Linear]:
         found = ", ".join(type(m).__name__ for m in layers)
         raise ValueError(f"the model is [{found}]; exact radii need [Linear, ReLU, Linear], one hidden ReLU layer")
+    if hooked := [type(m).__name__ for m in model.modules() if m._forward_hooks or m._forward_pre_hooks]:
+        raise ValueError(f"the model has a forward hook at its {hooked[0]}, which may change what it says; expected none")
     first, _, second = layers
     if first.in_features != 2:
         raise ValueError(f"the model has {first.in_features} inputs; exact radii need 2")

@@ -99,9 +99,12 @@ def _samples(
 
 
 def _checklist(recipe: Recipe, model: nn.Module, task: Task, progress: bool, sized: dict[str, Any]) -> evaluation.Checklist:
-    """As the recipe says, on its first ``examples``; the surrogate is the model of another recipe, trained from the next seed."""
+    """As the recipe says, on that many ``examples``, evenly spread since a split may be sorted by class.
+
+    The surrogate is the model of another recipe, trained from the next seed.
+    """
     options = dict(recipe.checklist)
-    split = task.test.first(options.pop("examples", len(task.test)))
+    split = task.test.spread(options.pop("examples", len(task.test)))
     threat = attacks.Threat(options.pop("norm"), options.pop("eps"), task.bounds)
     device = next(model.parameters()).device
     surrogate = trained(options.pop("surrogate"), task, recipe.seed + 1, device, progress) if "surrogate" in options else None

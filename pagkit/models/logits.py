@@ -14,7 +14,7 @@ class NotFinite(ValueError):
 
 
 def logits_of(model: nn.Module, x: Tensor, *, finite: bool = True, classes: int | None = None) -> Tensor:
-    """What ``model`` says of each row of x (N, *shape): logits (N, C) in float32, or in float64 where x is float64.
+    """What ``model`` says of each row of x (N, *shape): logits (N, C) in float32, or in float64 where x or what it says is float64.
 
     The model is given a copy, so that it may change its input in place. Gradients reach x. Without ``finite`` any number passes; with
     ``classes`` C must be that.
@@ -39,7 +39,7 @@ def logits_of(model: nn.Module, x: Tensor, *, finite: bool = True, classes: int 
         refuse_other_classes(logits, classes)
     if finite:
         refuse_broken(logits)
-    return logits.to(torch.float64 if x.dtype == torch.float64 else torch.float32)
+    return logits.to(torch.promote_types(torch.promote_types(x.dtype, logits.dtype), torch.float32))
 
 
 def refuse_other_classes(logits: Tensor, classes: int) -> None:

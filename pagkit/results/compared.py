@@ -21,7 +21,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from ..evaluation import Score, t_interval, wilson
-from .examples import shared, tested, together
+from .examples import alike, shared, tested, together
 from .origin import Figure
 from .schema import Result
 
@@ -88,7 +88,8 @@ def percents(runs: Sequence[Result], recipe: str, metric: str) -> dict[int, floa
     """Per cent correct of each seed of a recipe that was measured so, in the order of the seeds.
 
     Raises:
-        ValueError: no such run, two of one seed, runs on several tasks, or different test examples where the seeds share them.
+        ValueError: no such run, two of one seed, runs on several tasks or measured with different options, or different test examples
+            where the seeds share them.
     """
     return {seed: 100 * score.rate for seed, score in _scores(runs, recipe, metric)[0].items()}
 
@@ -97,12 +98,14 @@ def column(runs: Iterable[Result], recipe: str, metric: str) -> list[int]:
     """Correct counts of one metric over the seeds of one recipe, in the order of the results.
 
     Raises:
-        ValueError: no such run, runs on several tasks, or different test examples where the seeds share them.
+        ValueError: no such run, runs on several tasks or measured with different options, or different test examples where the seeds
+            share them.
     """
     found = [r for r in runs if r.recipe == recipe and metric in r.metrics]
     if not found:
         raise ValueError(f"no result of recipe {recipe!r} with metric {metric!r}")
     shared(found)
+    alike(found, metric)
     return [r.metrics[metric].correct for r in found]
 
 
@@ -126,15 +129,16 @@ def difference(runs: Sequence[Result], base: str, other: str, metric: str, *, at
     """Points that recipe ``other`` holds over ``base``, paired by seed: within one the data and the initial weights are the same.
 
     Raises:
-        ValueError: fewer than ``at_least`` seeds in common, recipes that were measured on different tasks or, within a seed or where
-            the seeds share them, on different test examples, and those of :func:`percents`.
+        ValueError: fewer than ``at_least`` seeds in common, recipes that were measured on different tasks, with different options or,
+            within a seed or where the seeds share them, on different test examples, and those of :func:`percents`.
     """
     (ours, our_same), (theirs, their_same) = _scores(runs, other, metric), _scores(runs, base, metric)
     one, two = (next(r for r in runs if r.recipe == recipe and metric in r.metrics) for recipe in (base, other))
     if one.task != two.task:
         raise ValueError(f"{base!r} was measured on {one.task!r} and {other!r} on {two.task!r}; expected one task")
-    seeds, same = tuple(seed for seed in ours if seed in theirs), our_same and their_same
+    seeds, same = tuple(seed for seed in ours if seed in theirs), our_same or their_same
     both = [r for r in runs if r.recipe in (base, other) and metric in r.metrics]
+    alike(both, metric)
     for met in [both] if same else [[r for r in both if r.seed == seed] for seed in seeds]:
         together(met)
     spread = _spread(values := [100 * (ours[seed].rate - theirs[seed].rate) for seed in seeds], at_least)
@@ -181,6 +185,7 @@ def _scores(runs: Sequence[Result], recipe: str, metric: str) -> tuple[dict[int,
     if not found:
         raise ValueError(f"no result of recipe {recipe!r} with {metric!r}; expected at least one")
     same = shared(found)
+    alike(found, metric)
     if len({r.seed for r in found}) < len(found):
         raise ValueError(f"recipe {recipe!r} has two runs of one seed with {metric!r}; expected one each")
     return {r.seed: r.metrics[metric] for r in sorted(found, key=lambda r: r.seed)}, same

@@ -45,7 +45,7 @@ def shared(runs: Sequence[Result]) -> bool:
     by_recipe = _chosen(runs[0]) is not None
     if by_recipe or len(set(known)) < len(known):
         together(runs)
-    return by_recipe or (1 < len(runs) == len(known) and len(set(known)) == 1)
+    return by_recipe or (len(known) > 1 and len(set(known)) == 1)
 
 
 def together(runs: Sequence[Result]) -> None:
@@ -61,6 +61,19 @@ def together(runs: Sequence[Result]) -> None:
     if len(known) > 1:
         one, two, *_ = (f"{r.recipe!r}, seed {r.seed} ({found})" for found, r in known.items())
         raise ValueError(f"test examples of {runs[0].task!r} differ between {one} and {two}; expected the same: are these two folders?")
+
+
+def alike(runs: Sequence[Result], metric: str) -> None:
+    """Refuse figures of one name that were asked for with different options, as far as the results tell.
+
+    Raises:
+        ValueError: names two of the runs, and the options of each.
+    """
+    told = [(r, r.provenance["asked"][metric]) for r in runs if metric in r.metrics and metric in r.provenance.get("asked", {})]
+    for r, how in told[1:]:
+        if how != told[0][1]:
+            one, two = (f"{r.recipe!r}, seed {r.seed} (with {how or 'no options'})" for r, how in (told[0], (r, how)))
+            raise ValueError(f"{metric!r} was measured in two ways, of {one} and of {two}; expected the same options")
 
 
 def comparable(runs: Sequence[Result]) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from ..evaluation import Board, parse_metric, wilson
 from ..recipe import SETTING
-from .examples import comparable, shared
+from .examples import alike, comparable, shared
 from .origin import Figure
 from .published import Published
 from .schema import Result, summary
@@ -149,6 +149,7 @@ def _check(runs: Sequence[Result]) -> None:
     for recipe in {r.recipe for r in runs}:
         same = [r for r in runs if r.recipe == recipe]
         for metric in sorted({m for r in same for m in r.metrics}):
+            alike(same, metric)
             if len(totals := sorted({r.metrics[metric].total for r in same if metric in r.metrics})) > 1:
                 raise ValueError(f"the runs of recipe {recipe!r} have {metric!r} on {totals} examples; expected one number")
         if len({r.seed for r in same}) < len(same):

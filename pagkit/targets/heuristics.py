@@ -108,6 +108,9 @@ def _nearest(index: Tensor, x: Tensor, candidates: list[Tensor], pool: Tensor) -
     """
     x, index, every = x.flatten(1), index.to(pool.device), torch.cat(candidates)
     others, sizes = pool[every].flatten(1), [len(rows) for rows in candidates]
+    centre = others.mean(0)
+    if centre.norm() > 10 * (others - centre).norm(dim=1).mean():  # the squares of a common offset would drown the distances
+        x, others = x - centre, others - centre
     squares = torch.einsum("nd,nd->n", others, others)
     column = torch.full((len(pool),), -1, device=pool.device)  # of each position in the pool; -1 where it is no candidate
     column[every] = torch.arange(len(every), device=pool.device)

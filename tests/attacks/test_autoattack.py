@@ -203,3 +203,13 @@ def test_bad_calls_name_value_and_expectation(digits_cnn, case: str) -> None:
     call = {"model": digits_cnn, "x": X, "y": Y, **change}
     with pytest.raises(kind, match=message):
         perturb(call.pop("model"), Split(call.pop("x"), call.pop("y")), Threat("l2", 0.5), **call)
+
+
+def test_restarts_are_those_of_fab_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """pyautoattack sets one start before fab-t, and leaves it so."""
+    fab, starts = pytest.importorskip("pyautoattack.fab_pt").FABAttack_PT, []
+    monkeypatch.setattr(fab, "perturb", lambda self, x, y: starts.append((self.targeted, self.n_restarts)) or x)
+    model, split = linear_problem(4, (1, 6, 6), rows=3)
+    perturb(model, split, Threat("l2", 0.01, FREE), attacks=["fab-t", "fab"], restarts=3, progress=False)
+    perturb(model, split, Threat("l2", 0.01, FREE), attacks=["fab-t"], progress=False)
+    assert starts == [(True, 3), (False, 3), (True, 1)]

@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 
 from pagkit import data, exact
+from pagkit.data import Split
 
 
 def test_three_modes_is_the_published_toy() -> None:
@@ -167,3 +168,10 @@ def test_bad_folders(folder: Path) -> None:
 def test_bad_calls(name: str, options: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         data.load(name, **options)
+
+
+def test_rows_at_even_distances_leave_no_class_out() -> None:
+    split = Split(torch.arange(600.0)[:, None], torch.arange(600) // 200)
+    assert split.spread(7).x.flatten().tolist() == [0, 85, 171, 257, 342, 428, 514]
+    assert split.spread(30).y.bincount().tolist() == [10, 10, 10]
+    assert torch.equal(split.spread(1000).x, split.x) and len(split.spread(0)) == 0

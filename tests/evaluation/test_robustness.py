@@ -330,3 +330,60 @@ def test_a_model_with_other_classes_than_the_data_is_refused(digits) -> None:
         alignment(nn.Sequential(nn.Flatten(), nn.Linear(64, 10)), digits, targets.teacher(digits, other))
     with pytest.raises(TypeError, match="the model is 'softmax'; expected a torch.nn.Module"):
         accuracy(torch.softmax, digits.test)
+
+
+class Bands(nn.Module):
+    """Three bands along the first coordinate: class 0 below 0.325, then 1, and 2 above 0.675."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return -100 * torch.stack([(x[:, 0] - middle) ** 2 for middle in (0.15, 0.5, 0.85)], 1)
+
+
+def test_what_is_wrong_at_x_withstands_no_attack() -> None:
+    """Towards class 2 the last point lies in class 1, the label; x itself does not."""
+    split = Split(torch.tensor([[0.25, 0.5], [0.1, 0.5], [0.2, 0.5]]), torch.ones(3, dtype=torch.int64))
+    for keep in ("worst", "last"):
+        assert robust_accuracy(Bands(), split, Threat("l2", 0.3), target=2, keep=keep, progress=False).correct == 0
+
+
+class Doubled(nn.Module):
+    """Log-likelihoods in float64 of inputs in float32, with a large common part."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return -((x.double()[:, None] - torch.eye(3, 20).double()) ** 2).sum(2) / 2 - 1e8
+
+
+def test_what_a_model_says_in_float64_is_compared_in_float64() -> None:
+    x = torch.rand(200, 20, generator=torch.Generator().manual_seed(0))
+    split = Split(x, Doubled()(x).argmax(1))
+    assert accuracy(Doubled(), split).correct == 200
+    assert robust_accuracy(Doubled(), split, Threat("l2", 1e-6), steps=2, progress=False).correct == 200
+    assert robust_accuracy(Doubled(), split, Threat("l2", 1.0), steps=10, progress=False).correct < 20
+
+
+def test_float64_logits_under_autoattack() -> None:
+    pytest.importorskip("pyautoattack")
+    x = torch.rand(30, 20, generator=torch.Generator().manual_seed(0))
+    split, how = Split(x, Doubled()(x).argmax(1)), {"attacks": ["apgd-ce", "fab"], "progress": False}
+    assert autoattack(Doubled(), split, Threat("l2", 1e-6), **how).correct == 30
+    assert autoattack(Doubled(), split, Threat("l2", 1.0), **how).correct < 3
+
+
+def test_a_model_may_say_everything_in_one_tensor() -> None:
+    net, said = nn.Linear(4, 3), torch.empty(10, 3)
+    x = torch.rand(40, 4, generator=torch.Generator().manual_seed(0))
+
+    class Bound(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            said[: len(x)] = net(x).detach()
+            return said[: len(x)]
+
+    assert accuracy(Bound(), Split(x, net(x).argmax(1)), batch_size=10).correct == 40
+
+
+def test_exact_radii_are_refused_where_inputs_have_bounds() -> None:
+    x, y = torch.rand(6, 2), torch.tensor([0, 1] * 3)
+    net, split = nn.Sequential(nn.Linear(2, 4), nn.ReLU(), nn.Linear(4, 2)), Split(x, y)
+    task = Task("boxed", ("a", "b"), (0.0, 1.0), split, split)
+    with pytest.raises(ValueError, match=r"'exact-l2-0.5' on inputs with bounds \(0.0, 1.0\); expected none"):
+        measure(net, task, "exact-l2-0.5")

@@ -376,3 +376,16 @@ def test_a_folder_that_cannot_be_written_is_found_before_training(toy_recipe, tm
     full = OSError(30, "Read-only file system")
     monkeypatch.setattr("tempfile.NamedTemporaryFile", lambda **how: (_ for _ in ()).throw(full))
     assert cli.main(["run", str(toy_recipe), "--out", str(tmp_path / "out")]) == 2 and "Read-only file system" in capsys.readouterr().err
+
+
+def test_a_checklist_of_few_examples_leaves_no_class_out(toy_recipe, tmp_path, monkeypatch) -> None:
+    """The toy's test points are sorted by class, as those of a folder are."""
+    seen = []
+
+    def checklist(model: Any, split: data.Split, *_: Any, **how: Any) -> evaluation.Checklist:
+        seen.append(split.y.tolist())
+        return evaluation.Checklist((), "none")
+
+    monkeypatch.setattr(evaluation, "checklist", checklist)
+    experiment.run(Recipe.load(toy_recipe, checklist={"norm": "l2", "eps": 15, "examples": 6}), out=tmp_path / "out", progress=False)
+    assert seen == [[0, 0, 0, 1, 1, 1]]

@@ -9,7 +9,7 @@ import torch
 
 from pagkit import results
 from pagkit.evaluation import Score, t_interval, wilson
-from pagkit.results import Result
+from pagkit.results import Result, column, difference, leaderboard, mean, percents
 
 
 def run(recipe: str, seed: int, correct: int) -> Result:
@@ -168,3 +168,29 @@ def test_a_count_of_one_run_says_where_it_comes_from() -> None:
         results.count(one, "pgd")
     with pytest.raises(ValueError, match="the figure 'x' comes from no run; expected at least one"):
         results.figure("x", "told")
+
+
+def test_seeds_whose_digests_tell_share_their_examples_with_the_one_that_does_not() -> None:
+    """Of a recipe that is not the library's; no digest is no sign of other examples."""
+    known = [digested(run("mine", seed, 400 + seed), "A") for seed in range(2)]
+    wide = mean([*known, digested(run("mine", 2, 402), "A")], "mine", "clean")
+    assert str(mean([*known, run("mine", 2, 402)], "mine", "clean")) == str(wide)
+    others = [run("other", seed, 300 + seed) for seed in range(2)]
+    dated = [digested(r, "A") for r in others]
+    assert str(difference([*known, *others], "other", "mine", "clean")) == str(difference([*known, *dated], "other", "mine", "clean"))
+
+
+def test_figures_of_one_name_with_different_options_are_not_pooled() -> None:
+    def asked(recipe: str, seed: int, how: dict) -> Result:
+        plain = run(recipe, seed, 400 + seed)
+        return replace(plain, provenance={**plain.provenance, "asked": {"clean": how}})
+
+    one, two = asked("mine", 0, {}), asked("mine", 1, {"steps": 1})
+    for pooled in (mean, percents, column):
+        with pytest.raises(ValueError, match=r"'clean' was measured in two ways, of 'mine', seed 0 \(with no options\) and of"):
+            pooled([one, two], "mine", "clean")
+    with pytest.raises(ValueError, match="measured in two ways"):
+        difference([one, asked("other", 0, {"steps": 1})], "mine", "other", "clean", at_least=1)
+    with pytest.raises(ValueError, match="measured in two ways"):
+        leaderboard.rates([one, two], one.task)
+    assert column([one, asked("mine", 1, {}), run("mine", 2, 402)], "mine", "clean") == [400, 401, 402]

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from pagkit import models, targets
-from pagkit.data import Task
+from pagkit.data import Split, Task
 from pagkit.diffusion import DDPM
 from pagkit.exact import ToyDiffusion
 from pagkit.losses import cosine, input_gradients
@@ -311,3 +311,15 @@ def test_a_teacher_gives_the_gradients_of_its_log_odds_and_is_left_as_it_was(few
 def test_controls_refuse(call, message: str, few: Task, toy: Task) -> None:
     with pytest.raises(ValueError, match=message):
         call(few, toy)
+
+
+@pytest.mark.parametrize("offset", [0.0, 1e4])
+def test_a_common_offset_changes_no_neighbour(offset: float) -> None:
+    """In float32 the squares of the offset would drown the distances."""
+    x = torch.randn(300, 20, generator=torch.Generator().manual_seed(0)) + offset
+    split = Split(x, torch.arange(300) % 2)
+    task = Task("table", ("a", "b"), (-torch.inf, torch.inf), split, split)
+    found = targets.nearest_neighbor(task)(torch.arange(300), x, torch.arange(2).expand(300, 2)).double().norm(dim=2)
+    distance = torch.cdist(x.double(), x.double()).fill_diagonal_(torch.inf)
+    for c in range(2):
+        torch.testing.assert_close(found[:, c], distance[:, split.y == c].amin(1), rtol=1e-3, atol=0)
