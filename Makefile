@@ -49,6 +49,6 @@ CONSTRAIN := --constraint constraints.txt
 	  echo "Name one with: make PYTHON=/path/to/python3.11"; exit 1; }
 	@echo "Installing into .venv (PyTorch is large: a few minutes, several GB) ..."
 	@$(PYTHON) -m venv .venv
-	@$(BIN)/python -m pip install --quiet $(CONSTRAIN) --editable '.[$(EXTRAS)]'
+	@$(BIN)/python -m pip install --quiet $(CONSTRAIN) --config-settings editable_mode=compat --editable '.[$(EXTRAS)]'
 	@$(BIN)/python -m pip install --quiet $(CONSTRAIN) --no-deps torchattacks
 	@touch $@

@@ -6,11 +6,13 @@ Heavy libraries are imported once a call has been understood, so that help and a
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import shlex
 import sys
 import warnings
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -33,12 +35,16 @@ WRONG = (ValueError, TypeError, ImportError, FileNotFoundError, FileExistsError,
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit status: 0 done, 1 the run failed, 2 the call was wrong, 130 stopped by Ctrl-C."""
-    argv = sys.argv[1:] if argv is None else list(argv)
-    args = _parser().parse_args(argv)
+    args = _parser().parse_args(argv := sys.argv[1:] if argv is None else list(argv))
     try:
         with warnings.catch_warnings():
             warnings.showwarning = lambda message, *_: _say(f"warning: {message}")
-            return int(args.call(args))
+            status = int(args.call(args))
+            sys.stdout.flush()
+            return status
+    except BrokenPipeError:  # who read has enough, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python says so when it ends
+        return 0
     except (ValueError, TypeError, ImportError, FloatingPointError, OSError) as error:
         _say(error)
         _say_notes(error)
@@ -68,7 +74,7 @@ def _train(args: argparse.Namespace) -> int:
     from . import experiment
 
     how = {"folder": args.data, "resume": args.resume, "device": args.device, "log": args.log}
-    origin = experiment.train(recipe, run=args.run, **how, tell=None if bar else _tell, progress=bar)
+    origin = experiment.train(recipe, run=args.run, **how, tell=None if bar else partial(print, file=sys.stderr, flush=True), progress=bar)
     _print(f"trained in {origin['train_seconds']} s on {origin['data']}; wrote {Path(args.run) / experiment.WEIGHTS}")
     _print(f"measure it with: {shlex.join(['pagkit', 'evaluate', args.run])}")
     return 0
@@ -77,7 +83,9 @@ def _train(args: argparse.Namespace) -> int:
 def _evaluate(args: argparse.Namespace) -> int:
     from . import experiment
 
-    how = {"metrics": args.metric, "checklist": args.checklist, "settings": args.set, "batch_size": args.batch_size}
+    if args.checklist[1:]:
+        raise ValueError(f"--checklist is given {len(args.checklist)} times; expected one threat a call")
+    how = {"metrics": args.metric, "checklist": (args.checklist or [None])[0], "settings": args.set, "batch_size": args.batch_size}
     _show(experiment.evaluate(args.run, **how, device=args.device, progress=sys.stderr.isatty()))
     _print(f"wrote {Path(args.run) / experiment.result_name(args.set)}")
     return 0
@@ -91,11 +99,8 @@ def _leaderboard(args: argparse.Namespace) -> int:
     found = results.load_all(folder)
     if not found:
         raise ValueError(f"no result.json below {folder}; `pagkit run` and `pagkit evaluate` write them")
-    boards = [leaderboard.rates(found, task) for task in leaderboard.tasks(found)]
-    boards += [leaderboard.samples(found, task) for task in leaderboard.tasks(found, "samples")]
-    if (published := Path(folder) / "published.yaml").is_file():
-        boards += [leaderboard.comparison(found, source) for source in results.load_published(published)]
-    print(*boards, leaderboard.CELL, sep="\n\n")
+    published = results.load_published(path) if (path := Path(folder) / "published.yaml").is_file() else ()
+    print(*leaderboard.boards(found, published), leaderboard.CELL, sep="\n\n")
     return 0
 
 
@@ -146,10 +151,6 @@ def _print(message: object) -> None:
         print(message)
 
 
-def _tell(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
-
-
 def _say(message: object) -> None:
     if isinstance(message, OSError) and message.strerror:
         message = f"{message.filename}: {message.strerror}" if message.filename else message.strerror
@@ -191,7 +192,7 @@ def _parser() -> argparse.ArgumentParser:
     command = add("evaluate", _evaluate, "measure what `pagkit train` or `run` left in a folder, write result.json there", more)
     command.add_argument("run", metavar="DIR", type=_folder, help="the folder that was given to `pagkit train --run` or `pagkit run --out`")
     command.add_argument("--metric", metavar="NAME", action="append", default=[], help="measure this too, such as autoattack-l2-0.5")
-    command.add_argument("--checklist", metavar="NORM-EPS", help="go through the checklist at this threat, such as l2-0.5")
+    command.add_argument("--checklist", metavar="NORM-EPS", action="append", default=[], help="run it at this threat, such as l2-0.5")
     _add_settings(command, "measure otherwise, such as metrics.pgd-l2-0.5.steps=100")
     command.add_argument("--batch-size", metavar="N", type=_whole("batch size", 1), help="so many examples at a time")
     _add_device(command)

@@ -133,6 +133,9 @@ class Recipe:
                 f"precision is 'bf16' with method {self.method!r}, of which all passes are those of input gradients; "
                 "expected 'bf16-gradients', or 'float32'"
             )
+        for name in ("alignment", "checklist"):
+            if self.method == "ddpm" and getattr(self, name):
+                raise ValueError(f"method is 'ddpm' with {name} {getattr(self, name)!r}; a diffusion model has 'samples' and nothing else")
         for where, options, known in self.mappings():
             keys.check(where, options, known)
 

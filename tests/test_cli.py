@@ -436,3 +436,42 @@ sys.meta_path.insert(0, Stopped())
 sys.exit(cli.main(["train", {str(quick)!r}, "--run", {str(tmp_path / "run")!r}]))"""
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
     assert (done.returncode, done.stderr) == (130, "pagkit: stopped; no result was written\n")
+
+
+def test_a_reader_that_has_enough_is_no_error() -> None:
+    """`pagkit recipes | head -1`: the pipe is closed before all is written."""
+    run = subprocess.Popen([sys.executable, "-m", "pagkit", "recipes"], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    run.stdout.close()
+    assert (run.stderr.read(), run.wait()) == (b"", 0)
+
+
+def test_a_diffusion_model_has_no_alignment_and_no_checklist(tmp_path, capsys) -> None:
+    for key in ("alignment={class_mean: {}}", "checklist={norm: l2, eps: 1}"):
+        assert cli.main(["run", "digits-ddpm", "--set", key, "--out", str(tmp_path / "out")]) == 2
+        assert "a diffusion model has 'samples' and nothing else" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_second_checklist_is_refused(tmp_path, capsys) -> None:
+    assert cli.main(["evaluate", str(tmp_path), "--checklist", "l2-0.5", "--checklist", "linf-0.1"]) == 2
+    assert "--checklist is given 2 times; expected one" in capsys.readouterr().err
+
+
+def test_a_log_that_cannot_be_written_is_refused_before_any_training(tmp_path, capsys, monkeypatch) -> None:
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    assert cli.main(["train", "digits-pag-sbg", "--run", str(tmp_path / "run"), "--log"]) == 2
+    assert "pip install tensorboard" in capsys.readouterr().err and list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("classes_per_image=None", "expected int | None, at least 1; YAML writes None as null"),
+        ("data.root=None", "expected str | None; YAML writes None as null"),
+        ("ramp=(0.0, 0.5)", "expected tuple[float, float], at least 0, at most 1"),
+        ("data.root=/nowhere", "root='/nowhere' was given for 'digits', which needs no files; only cifar10, cifar100, stl10 have one"),
+    ],
+)
+def test_what_python_prints_is_not_taken_for_yaml(setting: str, message: str, tmp_path, capsys) -> None:
+    assert cli.main(["run", "digits-pag-nn", "--set", setting, "--out", str(tmp_path / "out")]) == 2
+    assert capsys.readouterr().err.strip().endswith(message)

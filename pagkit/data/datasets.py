@@ -69,6 +69,8 @@ def load(
         raise ValueError(f"test_skip_per_class={test_skip_per_class} was given for {name!r}; only images of {', '.join(NAMES[2:])} have it")
     if size is not None and name in ("three-modes", "digits"):
         raise ValueError(f"size={size} was given for {name!r}; only {', '.join(NAMES[2:])} can be resized")
+    if root is not None and name in ("three-modes", "digits"):
+        raise ValueError(f"root={str(root)!r} was given for {name!r}, which needs no files; only {', '.join(NAMES[2:-1])} have one")
     generator, aside = torch.Generator().manual_seed(seed), "" if holdout is None else f"+holdout={holdout}"
     if name == "three-modes":
         task = _three_modes(seed, 3000 if train_per_class is None else train_per_class, test_per_class or 300)

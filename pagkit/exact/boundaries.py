@@ -97,8 +97,9 @@ def _tied(model: nn.Module, x: Tensor) -> Tensor:
 
 def _layers(model: nn.Module) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """``w1 (H, 2), b1 (H,), w2 (C, H), b2 (C,)`` in float64 with the normalisation folded in; or refuse."""
-    plain = type(model).forward is nn.Sequential.forward
-    layers: list[Any] = [m for m in (model if plain else [model]) if type(m) is not nn.Flatten]
+    layers: list[Any] = [model]
+    if isinstance(model, nn.Sequential) and type(model).forward is nn.Sequential.forward:
+        layers = [m for m in model if type(m) is not nn.Flatten]
     normalize = layers.pop(0) if layers and type(layers[0]) is Normalize else None
     if [type(m) for m in layers] != [nn.Linear, nn.ReLU, nn.Linear]:
         found = ", ".join(type(m).__name__ for m in layers)

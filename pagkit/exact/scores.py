@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -81,8 +82,8 @@ class ToyDiffusion:
     """Exact noise and scores of the toy behind the names of :class:`pagkit.diffusion.DDPM`, for ``targets.score_based``."""
 
     task: Task
-    shape = (2,)
-    classes = 2
+    shape: ClassVar[tuple[int, ...]] = (2,)
+    classes: ClassVar[int] = 2
 
     def noised(self, x: Tensor, t: int, *, generator: torch.Generator) -> Tensor:
         """``sqrt(abar_t) x + 40 sqrt(1 - abar_t) noise`` (N, 2), float64."""

@@ -19,6 +19,7 @@ from ..data.files import alone, writable, write_atomically
 from ..diffusion import DDPM
 from ..recipe import Recipe
 from ..training import checkpoints, processes
+from ..training.loop import summary_writer
 from . import kept
 from .asked import build, fitted, load, network, unskipped
 from .kept import MEASURED, RECIPE, WEIGHTS, ResultFile
@@ -97,10 +98,13 @@ def train(
     Raises:
         ValueError, FileNotFoundError: bad recipe or data; without ``resume`` a folder in use, or with another recipe.yaml; with it
             checkpoints or weights of another training. All are found before any training.
+        ImportError: ``log`` without TensorBoard.
         OSError: a file cannot be written; PermissionError before any training, as in :func:`run`.
         pagkit.training.TrainingDiverged: a loss that is not finite.
     """
     where = processes.device(device)
+    if log:
+        summary_writer()  # which refuses now and not after a diffusion model's training
     recipe, task, notes = _asked(recipe, folder, where)
     run = Path(run)
     if not resume and (run / WEIGHTS).exists():

@@ -71,8 +71,12 @@ class Key:
         Raises:
             ValueError: says ``name``, the value found and what was expected.
         """
-        if not any(self._fits(value, kind) for kind in self.kind.split(" | ")):
-            hint = "; YAML reads 1.0e-3 as a number, and 1e-3 as text" if "float" in self.kind and isinstance(value, str) else ""
+        kinds = self.kind.split(" | ")
+        nothing = value == "None" and "None" in kinds
+        if nothing or not any(self._fits(value, kind) for kind in kinds):
+            hint = "; YAML writes None as null" if nothing else ""
+            if "float" in kinds and isinstance(value, str) and _is_number(value):
+                hint = "; YAML reads 1.0e-3 as a number, and 1e-3 as text"
             raise ValueError(f"{name} is {value!r}; expected {self.expected}{hint}")
 
     def _fits(self, value: Any, kind: str) -> bool:
@@ -85,6 +89,13 @@ class Key:
             return math.isfinite(value) and self.at_least <= value <= self.at_most and self.above < value < self.below
         words = value.split("-") if outer == "str" and self.parts else []
         return not (outer == "str" and self.choices) or value in self.choices or len(set(words) & set(self.parts)) == len(words) > 0
+
+
+def _is_number(text: str) -> bool:
+    try:
+        return math.isfinite(float(text))
+    except ValueError:
+        return False
 
 
 def check(where: str, options: Mapping[str, Any], known: Mapping[str, Key]) -> None:

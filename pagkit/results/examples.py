@@ -98,7 +98,8 @@ def _chosen(result: Result) -> tuple[Any, ...] | None:
     drawn = {"test_per_class", "test_skip_per_class", "holdout"} & set(options)
     if "seed" not in options and (drawn or not result.task.startswith("folder:")):
         return None
-    return tuple(options.get(key) for key in CHOOSES)
+    whole = options.get("train_per_class") is None  # then no training example is drawn, and the generator is another when the test ones are
+    return whole, *(options.get(key) for key in CHOOSES)
 
 
 @cache

@@ -30,6 +30,13 @@ STAR = "* a sum of two methods, which had more trials than its parts"
 STRENGTH = ("exact", "autoattack", "apgd", "pgd", "square")  # the strongest first
 
 
+def boards(results: Sequence[Result], published: Sequence[Published] = ()) -> list[Board]:
+    """All of them: rates on each task, samples of diffusion models, and what was published beside ours. Errors as of :func:`rates`."""
+    found = [rates(results, task) for task in tasks(results)]
+    found += [samples(results, task) for task in tasks(results, "samples")]
+    return found + [comparison(results, source) for source in published]
+
+
 def heading(task: str) -> str:
     """What the page calls a task; one that the book does not know keeps its name."""
     return HEADINGS.get(task, f"{task.removeprefix('folder:')}, a folder of images" if task.startswith("folder:") else task)

@@ -23,8 +23,11 @@ ROWS = 256  # whose scores are held at a time
 class Diffusion(Protocol):
     """What score-based directions ask of a diffusion model."""
 
-    shape: tuple[int, ...]
-    classes: int
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+    @property
+    def classes(self) -> int: ...
 
     def noised(self, x: Tensor, t: int, *, generator: torch.Generator) -> Tensor: ...
 

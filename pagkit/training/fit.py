@@ -103,6 +103,8 @@ def check(model: nn.Module, task: Task, recipe: Recipe) -> None:
     if recipe.crop and recipe.crop >= min(task.shape[1:]):
         raise ValueError(f"crop is {recipe.crop} with images of {task.shape[1]} x {task.shape[2]} pixels; expected fewer than a side has")
     with torch.no_grad(), mode(model, training=False), seeded(0):
+        if not any(p.requires_grad for p in model.parameters()):
+            raise ValueError(f"the model ({type(model).__name__}) has no parameter that takes a gradient; expected one that can be trained")
         logits_of(model, task.train.x[:1].to(next(model.parameters()).device), finite=False, classes=len(task.classes))
     if not any(isinstance(layer, _BatchNorm) for layer in model.modules()):
         return

@@ -68,7 +68,7 @@ class Loop:
         for name, asked in (("resume", resume), ("log", log)):
             if asked and run_dir is None:
                 raise ValueError(f"{name} is True and run_dir is None; expected the folder that holds the checkpoints")
-        self.writer = _summary_writer() if log and processes.rank() == 0 else None
+        self.writer = summary_writer() if log and processes.rank() == 0 else None
         refuse_inference(model)
         self.model, self.recipe, self.run_dir, self.checkpoint_seconds = model, recipe, run_dir, checkpoint_seconds
         optimizer = OPTIMIZERS[recipe.optimizer](model.parameters(), lr=recipe.lr, weight_decay=recipe.weight_decay)
@@ -144,7 +144,7 @@ class Loop:
                     getattr(history, name).append(value)
                 self._save()
                 self._report(epoch + 1, means, writer, tell)
-                bar.set_postfix(loss=f"{means['total']:.3f}")
+                bar.set_postfix(loss=f"{means['total']:.3f}", refresh=False)  # a refresh would show the bar before its time
                 if stopped:
                     break
         if state.average is not None:
@@ -219,7 +219,12 @@ class Loop:
         raise TrainingDiverged(f"{what} at step {self.state.step} (epoch {epoch + 1}); the model's weights are {held}")
 
 
-def _summary_writer() -> Callable[..., Any]:
+def summary_writer() -> Callable[..., Any]:
+    """TensorBoard's.
+
+    Raises:
+        ImportError: it is not installed.
+    """
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:

@@ -44,8 +44,13 @@ def device(name: str = "auto") -> torch.device:
         found = torch.device(name)
         torch.empty(0, device=found)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise ValueError(f"device is {name!r}; expected auto, cpu, cuda or another that torch has here ({error})") from error
+        raise ValueError(f"device is {name!r}; expected auto, cpu, cuda or another that torch has here ({_line(error)})") from error
     return found
+
+
+def _line(error: Exception) -> str:
+    """The first line: torch may add a table of all that it knows."""
+    return str(error).partition("\n")[0]
 
 
 def wait() -> None:

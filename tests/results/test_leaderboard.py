@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 import yaml
 
-from pagkit import results
+from pagkit import cli, results
 from pagkit.evaluation import Board, Score
 from pagkit.results import Published, Result, Table, leaderboard
+from tests.helpers import ROOT
 
 PROVENANCE = {
     "data": "digits, 1297 train / 500 test, inputs 1x8x8",
@@ -182,3 +183,11 @@ def test_board_as_text_and_as_html() -> None:
     assert '<th scope="row">&lt;x&gt;</th><td>1.0<br><small>[0.5, 2.0]</small></td>' in text
     assert '<th scope="row" class="under">+w=1</th>' in text and 'class="dataframe"' in text
     assert str(Board("c", ("a", "b", "d"), (("1", "22", "x"),), align="left")) == "c\na  b   d\n1  22  x"
+
+
+def test_the_command_prints_the_tables_of_the_books_results(capsys, monkeypatch) -> None:
+    """In which one recipe's test photographs are another draw than another's."""
+    monkeypatch.chdir(ROOT)
+    assert cli.main(["leaderboard"]) == 0
+    said = capsys.readouterr().out
+    assert all(name in said for name in ("digits-slope", "cifar10-laptop-slope", "cifar10-evening-slope"))

@@ -370,7 +370,7 @@ def test_a_line_and_a_log_entry_an_epoch(toy, tmp_path: Path, monkeypatch) -> No
         def add_scalar(self, name: str, value: float, step: int) -> None:
             logged.append((name, step))
 
-    monkeypatch.setattr(loop, "_summary_writer", lambda: Writer)
+    monkeypatch.setattr(loop, "summary_writer", lambda: Writer)
     fit(
         models.build("mlp", toy),
         toy,
@@ -391,7 +391,7 @@ def test_a_line_and_a_log_entry_an_epoch(toy, tmp_path: Path, monkeypatch) -> No
 def test_a_missing_tensorboard_says_how_to_install_it(monkeypatch) -> None:
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     with pytest.raises(ImportError, match="pip install tensorboard"):
-        loop._summary_writer()
+        loop.summary_writer()
 
 
 def test_what_is_no_model_of_the_data_is_refused(digits) -> None:
@@ -456,3 +456,15 @@ def test_batch_norm_and_several_processes(monkeypatch) -> None:
     monkeypatch.setattr(processes, "count", lambda: 4)
     assert [single(n, recipe) for n in (32, 39, 40, 64)] == [0, 7, 0, 0]
     assert single(64, replace(recipe, accumulate=5)) == 32
+
+
+def test_a_model_with_nothing_to_train_is_refused(digits: Task) -> None:
+    for model in (nn.Flatten(), nn.Sequential(nn.Flatten(), nn.Linear(64, 10)).requires_grad_(False)):
+        with pytest.raises(ValueError, match=r"has no parameter that takes a gradient; expected one that can be trained"):
+            fit(model, digits, short("digits-standard"), progress=False)
+
+
+def test_a_bar_waits_for_its_two_seconds(digits: Task, capsys) -> None:
+    few = replace(digits, train=digits.train.first(64))
+    fit(models.build("mlp", few, seed=0, hidden=[4]), few, short("digits-standard", epochs=2), progress=True)
+    assert capsys.readouterr().err == ""
