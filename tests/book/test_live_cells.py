@@ -10,7 +10,7 @@ import matplotlib
 import pytest
 import torch
 
-from pagkit import data, lab
+from pagkit import data, lab, training
 from pagkit.diffusion import DDPM
 from tests.helpers import BOOK, run_cells
 
@@ -87,7 +87,10 @@ def test_chapter_10_attacks_what_it_trained(monkeypatch: pytest.MonkeyPatch, cap
 
 def test_chapter_13_trains_at_the_readers_price(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     names = run_cells("13-more-lambda.ipynb", "setup", "terms", "judge")
-    model, history = names["train"](0.1, (0.0, 1.0))
+    with monkeypatch.context() as patch:
+        load = training.Recipe.load
+        patch.setattr(training.Recipe, "load", lambda *named, **changes: load(*named, **changes | {"epochs": 2}))
+        model, history = names["train"](0.1, (0.0, 1.0))
     names |= {"live": {0.1: (model, history)}, "paid": {0.1: names["terms"](model)}}
     boxes, live = [], lab.live
     monkeypatch.setattr(lab, "live", lambda draw, **controls: boxes.append(live(draw, widgets=True, **controls)))
