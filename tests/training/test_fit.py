@@ -464,7 +464,8 @@ def test_a_model_with_nothing_to_train_is_refused(digits: Task) -> None:
             fit(model, digits, short("digits-standard"), progress=False)
 
 
-def test_a_bar_waits_for_its_two_seconds(digits: Task, capsys) -> None:
+def test_a_bar_waits_for_its_two_seconds(digits: Task, capsys, monkeypatch) -> None:
+    monkeypatch.setenv("TQDM_DISABLE", "0")
     few = replace(digits, train=digits.train.first(64))
     fit(models.build("mlp", few, seed=0, hidden=[4]), few, short("digits-standard", epochs=2), progress=True)
     assert capsys.readouterr().err == ""
