@@ -52,7 +52,8 @@ def test_what_takes_long_waits_for_a_click(drawn):
 def test_a_notebook_stores_widgets_only_for_a_front_end_that_answers():
     source = "from pagkit import lab\nlab.live(lambda eps=0.5: print('eps', eps), eps=(0.0, 1.0, 0.1))"
     notebook = new_notebook(cells=[new_code_cell(source), new_code_cell(source)])
-    client = NotebookClient(notebook, kernel_name="python3", timeout=120)  # fails where an answer is lost, and does not wait for ever
+    # An answer that came was once noticed only when this time was over: short, so that it costs half a minute at most.
+    client = NotebookClient(notebook, kernel_name="python3", timeout=30)
     client.create_kernel_manager()
     with client.setup_kernel():
         for cell, asked in enumerate((False, True)):
