@@ -1,6 +1,6 @@
 # A fresh machine needs Python 3.11 (or newer) and make. `make` alone lists what there is to do.
 
-PYTHON ?= $(firstword $(foreach name,python3.11 python3 python,$(shell command -v $(name))))
+PYTHON ?= $(shell command -v python3.11 || command -v python3 || command -v python)
 JOBS ?= 2
 BIN := .venv/bin
 EXTRAS := book,test,autoattack,bench
@@ -33,22 +33,22 @@ lint: .venv/.installed ## check the Python style and the library's types
 pins: ## refresh constraints.txt with the newest versions that pyproject.toml admits
 	@rm -rf .venv
 	@$(MAKE) --no-print-directory .venv/.installed CONSTRAIN=
-	@{ grep '^#' constraints.txt; $(BIN)/pip freeze --exclude-editable | grep -vE '^(#|nvidia-|cuda-|triton)'; } > constraints.txt.tmp
+	@{ grep '^#' constraints.txt; $(BIN)/pip freeze --exclude-editable | grep -vE '^(#|nvidia-|cuda-|triton)' | sed 's/+.*//'; } > constraints.txt.tmp
 	@mv constraints.txt.tmp constraints.txt
 	@touch .venv/.installed
 
 clean: ## remove the environment and all that was built
-	rm -rf .venv _build .pytest_cache .ruff_cache .mypy_cache pagkit.egg-info
+	rm -rf .venv _build build dist .pytest_cache .ruff_cache .mypy_cache pagkit.egg-info
 
 # The stamp is written last, so an interrupted installation is taken up again.
 # torchattacks has a step of its own: see the bench extra in pyproject.toml.
 CONSTRAIN := --constraint constraints.txt
 .venv/.installed: pyproject.toml constraints.txt
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
-	  echo "The book needs Python 3.11 or newer; found: $$($(PYTHON) --version 2>&1 || true)"; \
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+	  echo "The book needs Python 3.11 or newer; found: $$("$(PYTHON)" --version 2>&1 || true)"; \
 	  echo "Name one with: make PYTHON=/path/to/python3.11"; exit 1; }
 	@echo "Installing into .venv (PyTorch is large: a few minutes, several GB) ..."
-	@$(PYTHON) -m venv .venv
+	@"$(PYTHON)" -m venv .venv
 	@$(BIN)/python -m pip install --quiet $(CONSTRAIN) --config-settings editable_mode=compat --editable '.[$(EXTRAS)]'
 	@$(BIN)/python -m pip install --quiet $(CONSTRAIN) --no-deps torchattacks
 	@touch $@

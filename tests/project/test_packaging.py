@@ -1,5 +1,6 @@
 """One list of dependencies, one list of pins: pyproject.toml, constraints.txt, environment.yml, Makefile."""
 
+import importlib.metadata
 import re
 import tomllib
 
@@ -9,6 +10,7 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
+import pagkit
 from tests.helpers import ROOT
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -22,7 +24,7 @@ def pins() -> dict[str, str]:
     found = {}
     for line in (ROOT / "constraints.txt").read_text().splitlines():
         if line and not line.startswith("#"):
-            match = re.fullmatch(r"([A-Za-z0-9._-]+)==([A-Za-z0-9.!+]+)", line)
+            match = re.fullmatch(r"([A-Za-z0-9._-]+)==([A-Za-z0-9.!]+)", line)
             assert match, f"constraints.txt: expected name==version, found {line!r}"
             found[canonicalize_name(match[1])] = match[2]
     return found
@@ -37,6 +39,15 @@ def test_every_dependency_has_a_pin_that_it_admits(line: str) -> None:
     version = pins().get(canonicalize_name(requirement.name))
     assert version, f"constraints.txt has no pin for {requirement.name}"
     assert requirement.specifier.contains(version), f"the pin {version} is outside {line}"
+
+
+def test_the_oldest_python_admits_every_pin() -> None:
+    oldest = re.fullmatch(r">=([0-9.]+)", PROJECT["requires-python"])[1] + ".0"
+    installed = {canonicalize_name(found.name): found for found in importlib.metadata.distributions()}
+    held = {name: installed[name].metadata["Requires-Python"] for name in pins() if name in installed}
+    assert len(held) > 100
+    refused = {name: needs for name, needs in held.items() if needs and not SpecifierSet(needs).contains(oldest)}
+    assert not refused, f"Python {oldest}, which pyproject.toml admits, cannot install {refused}"
 
 
 def test_what_make_installs_without_dependencies_is_pinned() -> None:
@@ -69,4 +80,4 @@ def test_no_file_names_a_package_index(name: str) -> None:
 
 def test_the_citation_names_this_version() -> None:
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
-    assert citation["version"] == PROJECT["version"]
+    assert citation["version"] == PROJECT["version"] == pagkit.__version__
