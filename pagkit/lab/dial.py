@@ -46,14 +46,16 @@ def dial(
         name: ends the HTML id; without one the id follows from the content.
 
     Raises:
-        ValueError: no picture, not one or two dials, a dial with fewer than two places, frames, sentences or curves that do not fit the
-            dials, values that are not finite or outside [0, 1], an unknown signed picture, a start that is not there, and more than
-            150,000 bytes in all.
+        ValueError: no picture, not one or two dials, a dial with fewer than two places or with numbers and words, frames, sentences or
+            curves that do not fit the dials, values or places that are not finite, values outside [0, 1], an unknown signed picture, a
+            start that is not there, and more than 150,000 bytes in all.
     """
     if len(dials) not in (1, 2):
         raise ValueError(f"there are {len(dials)} dials; expected one or two")
     if few := [key for key, places in dials.items() if len(places) < 2]:
         raise ValueError(f"the dial {few[0]!r} has {len(dials[few[0]])} places; expected at least two")
+    for key, places in dials.items():
+        _check_places(key, places)
     if not pictures:
         raise ValueError("pictures is empty; expected at least one")
     if unknown := sorted(set(signed) - set(pictures)):
@@ -81,6 +83,13 @@ def dial(
     return made
 
 
+def _check_places(key: str, places: Sequence[float | str]) -> None:
+    if len({isinstance(place, str) for place in places}) > 1:
+        raise ValueError(f"the dial {key!r} has the places {list(places)}; expected numbers alone, or words alone")
+    if odd := [place for place in places if not isinstance(place, str) and not math.isfinite(place)]:
+        raise ValueError(f"the dial {key!r} has the place {odd[0]}; expected finite numbers")
+
+
 def _words(places: Sequence[float | str]) -> bool:
     return isinstance(places[0], str)
 
@@ -89,7 +98,13 @@ def _places(places: Sequence[float | str]) -> dict[str, Any]:
     """What a place is worth, and how it is written: a word counts by its position."""
     if _words(places):
         return {"values": list(range(len(places))), "texts": [str(place) for place in places], "words": True}
-    return {"values": [float(f"{place:.6g}") for place in places], "texts": [f"{place:.3g}" for place in places], "words": False}
+    return {"values": [float(f"{place:.6g}") for place in places], "texts": [_written(float(place)) for place in places], "words": False}
+
+
+def _written(place: float) -> str:
+    """Three digits, or six where three would need a power of ten to say a large number: 1234, not 1.23e+03."""
+    text = f"{place:.3g}"
+    return f"{place:.6g}" if "e+" in text else text
 
 
 def _where(dials: Mapping[str, Sequence[float | str]], start: Sequence[int]) -> str:
@@ -137,7 +152,9 @@ def _curve(key: str, values: Tensor, counts: tuple[int, ...]) -> list[float]:
         raise ValueError(f"the curve {key!r} is not finite")
     if values.ndim < len(counts):
         values = values[:, None].expand(counts)
-    return [round(value, 4) for value in values.flatten().tolist()]
+    most = values.abs().max().item()
+    places = max(4, 3 - math.floor(math.log10(most))) if most > 0 else 4  # a curve of small numbers does not become a line of zeros
+    return [round(value, places) for value in values.flatten().tolist()]
 
 
 def _still(pictures: Mapping[str, Tensor], signed: Collection[str], counts: tuple[int, ...], frame: int, where: str, sentence: str) -> str:

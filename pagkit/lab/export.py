@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import math
 from collections.abc import Sequence
 from copy import deepcopy
 from typing import Any
@@ -17,12 +18,14 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.parametrize import is_parametrized
 
 from ..data.defaults import plain_defaults
 from ..models import ACTIVATIONS, Normalize
 from ..models.layers import ResidualBlock
 
 WEIGHTS = ("int8", "float16", "float32")
+HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 Packed = dict[str, Any]
 
 
@@ -32,26 +35,30 @@ def pack(model: nn.Module, shape: Sequence[int], *, weights: str = "int8") -> Pa
 
     Args:
         model: what :func:`pagkit.models.build` makes as ``"mlp"``, ``"cnn"`` or ``"resnet-small"`` without norm layers; or any
-            ``nn.Sequential`` of Normalize, Flatten, Unflatten, Linear, Conv2d, ResidualBlock, ReLU, SiLU and GELU.
+            ``nn.Sequential`` of Normalize, Flatten, Unflatten, Linear, Conv2d, ResidualBlock, ReLU, SiLU and GELU themselves: a page
+            knows nothing of a subclass's own ``forward``, of hooks and of parametrizations.
         shape: of one input, ``task.shape``.
         weights: ``"int8"`` (a quarter of the bytes), ``"float16"`` or ``"float32"`` (nothing is rounded).
 
     Raises:
-        ValueError: unknown ``weights``, a layer that the page cannot run, a weight that is not finite or too large for float16.
+        ValueError: unknown ``weights``, a layer that the page cannot run, also for the shape of what it is given, a hook, a
+            parametrization, a number that is not finite or a weight too large for float16, outputs that are no logits (N, C).
     """
-    layers = _pack_all(_flat(model), weights)
-    with torch.no_grad():
-        copy = deepcopy(model).cpu().float().eval()
-        classes = copy(torch.zeros(1, *shape)).shape[1]
-    return {"shape": [int(side) for side in shape], "classes": int(classes), "layers": layers}
+    _check(model)
+    copy = deepcopy(model).cpu().float().eval().requires_grad_(False)
+    layers, out = _pack_all(_flat(copy), tuple(int(side) for side in shape), weights)
+    if len(out) != 1:
+        raise ValueError(f"the model gives an output of shape {out} for each input; expected logits (C,)")
+    return {"shape": [int(side) for side in shape], "classes": out[0], "layers": layers}
 
 
 def rounded(model: nn.Module, *, weights: str = "int8") -> nn.Module:
     """A copy of ``model`` on the CPU, in eval mode, whose weights are exactly those that :func:`pack` writes.
 
     Raises:
-        ValueError: as :func:`pack`.
+        ValueError: unknown ``weights``, a hook, a parametrization, a number that is not finite or a weight too large for float16.
     """
+    _check(model)
     copy = deepcopy(model).cpu().float().eval().requires_grad_(False)
     for module in copy.modules():
         if isinstance(module, (nn.Linear, nn.Conv2d)):
@@ -89,43 +96,85 @@ def encode(values: Tensor | np.ndarray, dtype: str) -> str:
     return base64.b64encode(np.ascontiguousarray(array, dtype=np.dtype(dtype).newbyteorder("<")).tobytes()).decode()
 
 
+def _check(model: nn.Module) -> None:
+    """Refuse what a page would not see, for it stands in no weight, and numbers that are not finite."""
+    for name, module in model.named_modules():
+        what = f"the model's {name} ({type(module).__name__})" if name else f"the model ({type(module).__name__})"
+        if any(getattr(module, hooks) for hooks in HOOKS):
+            raise ValueError(f"{what} has a hook, which may change what it computes; expected none")
+        if is_parametrized(module):
+            found = ", ".join(module.parametrizations)
+            raise ValueError(f"{what} has a parametrization of its {found}; expected none: see torch's remove_parametrizations")
+        if "forward" in vars(module):
+            raise ValueError(f"{what} was given another forward; expected that of its class")
+    for name, value in model.state_dict().items():
+        if broken := int((~value.detach().float().isfinite()).sum()):
+            raise ValueError(f"the model's {name} has {broken} of {value.numel()} numbers that are not finite; expected none")
+
+
 def _flat(model: nn.Module) -> list[nn.Module]:
     """The layers in the order in which they act, nested sequences opened and layers that do nothing left out."""
-    if isinstance(model, nn.Sequential):
+    if isinstance(model, nn.Sequential) and type(model).forward is nn.Sequential.forward:
         return [layer for child in model for layer in _flat(child)]
-    return [] if isinstance(model, (nn.Identity, nn.Dropout)) else [model]
+    return [] if type(model) in (nn.Identity, nn.Dropout) else [model]
 
 
-def _pack_all(layers: Sequence[nn.Module], weights: str) -> list[Packed]:
-    return [_pack(layer, weights) for layer in layers]
+def _pack_all(layers: Sequence[nn.Module], shape: tuple[int, ...], weights: str) -> tuple[list[Packed], tuple[int, ...]]:
+    """Layers that act one after the other on an input of this shape, and the shape of what they give."""
+    packed = []
+    for layer in layers:
+        packed.append(_pack(layer, shape, weights))
+        shape = tuple(layer(torch.zeros(1, *shape)).shape[1:])
+    return packed, shape
 
 
-def _pack(layer: nn.Module, weights: str) -> Packed:
-    if isinstance(layer, Normalize):
-        return {"kind": "normalize", "mean": encode(layer.mean, "float32"), "std": encode(layer.std, "float32")}
-    if isinstance(layer, nn.Flatten):
+def _pack(layer: nn.Module, shape: tuple[int, ...], weights: str) -> Packed:
+    """One layer, for inputs of this shape; a layer counts as what it is, not as what it is derived from."""
+    if type(layer) is Normalize:
+        return {"kind": "normalize", **_normalization(layer, shape)}
+    if type(layer) is nn.Flatten:
+        if (layer.start_dim, layer.end_dim) != (1, -1):
+            raise ValueError(f"cannot export {layer}; expected start_dim=1 and end_dim=-1, which flatten all of an input")
         return {"kind": "flatten"}
-    if isinstance(layer, nn.Unflatten):
-        return {"kind": "reshape", "shape": [int(side) for side in layer.unflattened_size]}
-    if isinstance(layer, nn.Linear):
+    if type(layer) is nn.Unflatten:
+        if len(shape) != 1 or layer.dim not in (1, -1):
+            raise ValueError(f"cannot export {layer} on inputs of shape {shape}; expected dim=1, and vectors")
+        return {"kind": "reshape", "shape": list(layer(torch.zeros(1, *shape)).shape[1:])}
+    if type(layer) is nn.Linear:
+        if shape != (layer.in_features,):
+            raise ValueError(f"cannot export {layer} on inputs of shape {shape}; expected vectors ({layer.in_features},)")
         return {"kind": "dense", "outputs": layer.out_features, **_parameters(layer, weights)}
-    if isinstance(layer, nn.Conv2d):
+    if type(layer) is nn.Conv2d:
         square = all(len({*pair}) == 1 for pair in (layer.kernel_size, layer.stride, layer.padding) if not isinstance(pair, str))
         plain = layer.groups == 1 and set(layer.dilation) == {1} and layer.padding_mode == "zeros"
         if not (square and plain) or isinstance(layer.padding, str):
             raise ValueError(f"cannot export {layer}; expected a square kernel, one group, no dilation, zeros as padding")
+        if len(shape) != 3 or shape[0] != layer.in_channels:
+            raise ValueError(f"cannot export {layer} on inputs of shape {shape}; expected images ({layer.in_channels}, H, W)")
         sizes = {"kernel": layer.kernel_size[0], "stride": layer.stride[0], "padding": layer.padding[0]}
         return {"kind": "conv", "outputs": layer.out_channels, **sizes, **_parameters(layer, weights)}
-    if isinstance(layer, ResidualBlock):
-        parts = {name: _pack_all(_flat(getattr(layer, name)), weights) for name in ("body", "skip", "act")}
-        return {"kind": "residual", **parts}
+    if type(layer) is ResidualBlock:
+        body, out = _pack_all(_flat(layer.body), shape, weights)
+        (skip, _), (act, _) = _pack_all(_flat(layer.skip), shape, weights), _pack_all(_flat(layer.act), out, weights)
+        return {"kind": "residual", "body": body, "skip": skip, "act": act}
     for name, kind in ACTIVATIONS.items():
         if type(layer) is kind and getattr(layer, "approximate", "none") == "none":
             return {"kind": "act", "name": name}
     raise ValueError(
         f"cannot export {type(layer).__name__}; a page runs Normalize, Flatten, Unflatten, Linear, Conv2d, ResidualBlock without "
-        f"norm layers, {', '.join(ACTIVATIONS)}"
+        f"norm layers, {', '.join(ACTIVATIONS)}, and nothing derived from them"
     )
+
+
+def _normalization(layer: Normalize, shape: tuple[int, ...]) -> Packed:
+    """Mean and std: one number for all, or one a channel; what a page would not find its way in, as one number for each of the input."""
+    values = {"mean": layer.mean, "std": layer.std}
+    pixels = math.prod(shape[1:])
+    alike = {(1,) if value.numel() == 1 else tuple(value.shape) for value in values.values()}
+    exact = pixels & (pixels - 1) == 0  # a page divides an index by it: exact for powers of two
+    if alike not in ({(1,)}, {shape}) and not (exact and alike == {(shape[0], *[1] * (len(shape) - 1))}):
+        values = {name: value + torch.zeros(1, *shape) for name, value in values.items()}
+    return {name: encode(value, "float32") for name, value in values.items()}
 
 
 def _parameters(layer: nn.Linear | nn.Conv2d, weights: str) -> Packed:
@@ -158,6 +207,23 @@ def restored(values: Tensor, scale: Tensor | None) -> Tensor:
 
 def _column(scale: Tensor, like: Tensor) -> Tensor:
     return scale.view(-1, *[1] * (like.ndim - 1))
+
+
+def as_bytes(x: Tensor, what: str, levels: int = 255) -> str:
+    """base64 of numbers in [0, 1], a byte each, in ``levels`` steps.
+
+    Raises:
+        ValueError: a number outside [0, 1], for bytes would wrap round; ``what`` names them.
+    """
+    if x.numel() and not (0 <= x.min() and x.max() <= 1):
+        raise ValueError(f"{what} range over [{x.min():g}, {x.max():g}]; expected values in [0, 1]")
+    return encode((x * levels).round(), "uint8")
+
+
+def few_classes(classes: Sequence[str]) -> None:
+    """Refuse more classes than a label of one byte can tell apart."""
+    if len(classes) > 256:
+        raise ValueError(f"there are {len(classes)} classes; expected at most 256, for a label is stored as a byte")
 
 
 def size_in_bytes(packed: Packed) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,7 +13,7 @@ from .. import exact
 from ..data import Split, Task
 from ..data.defaults import plain_defaults
 from . import still
-from .export import Packed, encode, pack, rounded
+from .export import Packed, as_bytes, encode, few_classes, pack, rounded
 from .page import Lab, make
 
 LOSSES = ("log-odds", "cross-entropy", "cross-entropy x1000")
@@ -20,6 +21,7 @@ PLANE_SETTINGS = {
     "net": "net", "norm": "norm", "eps": "eps", "steps": "steps", "step_size": "stepSize", "loss": "loss",
     "wrong_way": "wrongWay", "random_start": "random", "point": "point", "target": "target",
 }  # fmt: skip
+PLANE_RANGES: dict[str, tuple[float, float, float]] = {"eps": (0, 40, 0.5), "stepSize": (0.1, 10, 0.1), "steps": (1, 100, 1)}
 DIGIT_RANGES = {"l2": [0, 2.5, 0.05], "linf": [0, 0.4, 0.01]}
 Settings = Mapping[str, Any]
 
@@ -60,12 +62,12 @@ def plane(
         name: ends the HTML id; without one the id follows from the content.
 
     Raises:
-        ValueError: no networks, an unknown setting, network, norm, loss or target, too few names of classes, a network that cannot be run.
+        ValueError: no networks or norms, an unknown setting, slider, network, norm, loss or target, an empty box, too few names of
+            classes, a ``focus`` or labels that are no class, a network that cannot be run.
     """
     if not nets:
         raise ValueError("nets is empty; expected at least one network")
-    if unknown := [n for n in norms if n not in DIGIT_RANGES]:
-        raise ValueError(f"unknown norm {unknown[0]!r}; expected 'l2' or 'linf'")
+    _check_plane(box, norms, ranges or {})
     shown = _spaced(points, 60) if points is not None else Split(torch.zeros(0, 2), torch.zeros(0, dtype=torch.int64))
     start = shown.x[0].tolist() if len(shown) else [(box[0] + box[1]) / 2, (box[2] + box[3]) / 2]
     first: dict[str, Any] = {"net": next(iter(nets)), "norm": norms[0], "eps": 15.0, "steps": 10, "step_size": 2.0, "loss": LOSSES[0]}
@@ -75,19 +77,22 @@ def plane(
         packed[key] = {"net": pack(net, (2,), weights=weights), "pieces": _pieces(net, weights)}
     if short := [key for key, value in packed.items() if value["net"]["classes"] > len(classes)]:
         raise ValueError(f"classes has {len(classes)} names; {short[0]!r} tells {packed[short[0]]['net']['classes']} classes apart")
-    sliders: dict[str, tuple[float, float, float]] = {"eps": (0, 40, 0.5), "stepSize": (0.1, 10, 0.1), "steps": (1, 100, 1)}
-    sliders |= {PLANE_SETTINGS[key]: value for key, value in (ranges or {}).items()}
+    told = min(value["net"]["classes"] for value in packed.values())
+    if odd := [label for label in (focus, *shown.y.tolist()) if not 0 <= label < told]:
+        what = "focus is" if odd[0] == focus else "points have the label"
+        raise ValueError(f"{what} {odd[0]}; expected one of the {told} classes that every network tells apart, 0 to {told - 1}")
+    sliders = PLANE_RANGES | {PLANE_SETTINGS[key]: value for key, value in (ranges or {}).items()}
     spec = {
         "nets": packed,
         "box": list(box),
         "axes": list(axes),
         "classes": list(classes),
         "focus": focus,
-        "points": {"x": _short(shown.x), "y": shown.y.tolist()},
+        "points": {"x": _short(shown.x, max(box[1] - box[0], box[3] - box[2])), "y": shown.y.tolist()},
         "norms": list(norms),
         "ranges": {key: list(value) for key, value in sliders.items()},
-        "settings": _plane_settings(first, nets, norms, len(classes)) | {"seed": 0},
-        "presets": {key: _plane_settings(value, nets, norms, len(classes)) for key, value in (presets or {}).items()},
+        "settings": _plane_settings(first, nets, norms, told) | {"seed": 0},
+        "presets": {key: _plane_settings(value, nets, norms, told) for key, value in (presets or {}).items()},
         "small": small,
     }
     model = rounded(nets[first["net"]], weights=weights)
@@ -112,7 +117,7 @@ def digits(
 
     Args:
         nets: name -> network for one-channel square images, one to four.
-        task: its test split is chosen from, its training split is what the nearest-neighbour reader knows.
+        task: its test split is chosen from, its training split is what the nearest-neighbour reader knows. Its bounds are (0, 1).
         indices: which test images to offer; default: the first two of each class.
         reader: bring the training images (a byte a pixel), so that a nearest-neighbour reader judges beside the networks.
         norm, eps: what the lab starts with; ``eps`` a value a norm, default ``{"l2": 0.5, "linf": 0.1}``.
@@ -122,19 +127,15 @@ def digits(
         name: ends the HTML id; without one the id follows from the content.
 
     Raises:
-        ValueError: no networks or more than four, images that are not square and grey, an unknown norm, a network that cannot be run.
+        ValueError: no networks or more than four, images that are not square and grey, other bounds, more than 256 classes, an unknown
+            norm or target, eps beyond its slider, images that are not there, a network that cannot be run.
     """
-    if not 1 <= len(nets) <= 4:
-        raise ValueError(f"there are {len(nets)} networks; expected one to four")
-    if len(task.shape) != 3 or task.shape[0] != 1 or task.shape[1] != task.shape[2]:
-        raise ValueError(f"{task.name} has inputs of shape {task.shape}; expected grey square images (1, side, side)")
-    if norm not in DIGIT_RANGES:
-        raise ValueError(f"unknown norm {norm!r}; expected 'l2' or 'linf'")
     if indices is None:
         first = [(task.test.y == c).nonzero().flatten()[:2] for c in range(len(task.classes))]
         indices = torch.cat(first).tolist()
-    chosen = Split(task.test.x[list(indices)], task.test.y[list(indices)])
     radii = {"l2": 0.5, "linf": 0.1, **(eps or {})}
+    _check_digits(nets, task, indices, norm, radii, target)
+    chosen = Split(task.test.x[list(indices)], task.test.y[list(indices)])
     spec = {
         "nets": {key: pack(net, task.shape, weights=weights) for key, net in nets.items()},
         "shape": list(task.shape),
@@ -149,6 +150,43 @@ def digits(
     }
     models = {key: rounded(net, weights=weights) for key, net in nets.items()}
     return make("digits", spec, still.digits(models, task, chosen.first(1), norm, radii[norm], steps), name)
+
+
+def _check_plane(box: tuple[float, float, float, float], norms: Sequence[str], ranges: Mapping[str, object]) -> None:
+    if not (box[0] < box[1] and box[2] < box[3]):
+        raise ValueError(f"box is {box}; expected (x1 low, x1 high, x2 low, x2 high) with low < high")
+    if not norms:
+        raise ValueError("norms is empty; expected 'l2', 'linf' or both")
+    if unknown := [n for n in norms if n not in DIGIT_RANGES]:
+        raise ValueError(f"unknown norm {unknown[0]!r}; expected 'l2' or 'linf'")
+    sliders = [key for key, name in PLANE_SETTINGS.items() if name in PLANE_RANGES]
+    if unknown := [key for key in ranges if key not in sliders]:
+        raise ValueError(f"unknown slider {unknown[0]!r} in ranges; expected some of {', '.join(sliders)}")
+
+
+def _check_digits(
+    nets: Mapping[str, nn.Module], task: Task, indices: Sequence[int], norm: str, radii: Mapping[str, float], target: int | None
+) -> None:
+    if not 1 <= len(nets) <= 4:
+        raise ValueError(f"there are {len(nets)} networks; expected one to four")
+    if len(task.shape) != 3 or task.shape[0] != 1 or task.shape[1] != task.shape[2] or tuple(task.bounds) != (0.0, 1.0):
+        found = f"inputs of shape {task.shape} in {task.bounds}"
+        raise ValueError(f"{task.name} has {found}; expected grey square images (1, side, side) in (0.0, 1.0)")
+    few_classes(task.classes)
+    if norm not in DIGIT_RANGES:
+        raise ValueError(f"unknown norm {norm!r}; expected 'l2' or 'linf'")
+    if unknown := [key for key in radii if key not in DIGIT_RANGES]:
+        raise ValueError(f"unknown norm {unknown[0]!r} in eps; expected 'l2' or 'linf'")
+    for key, radius in radii.items():
+        low, high, _ = DIGIT_RANGES[key]
+        if not low <= radius <= high:
+            raise ValueError(f"eps of {key!r} is {radius}; expected {low} to {high}, where its slider ends")
+    if target not in (None, *range(len(task.classes))):
+        raise ValueError(f"unknown target {target!r}; expected None or the index of a class, 0 to {len(task.classes) - 1}")
+    if len(indices) == 0:
+        raise ValueError("indices is empty; expected at least one test image")
+    if odd := [i for i in indices if not -len(task.test) <= i < len(task.test)]:
+        raise ValueError(f"indices has {odd[0]}; expected rows of the {len(task.test)} test images")
 
 
 def _plane_settings(values: Settings, nets: Mapping[str, nn.Module], norms: Sequence[str], classes: int) -> dict[str, Any]:
@@ -179,11 +217,13 @@ def _spaced(split: Split, most: int) -> Split:
     return Split(split.x[rows], split.y[rows])
 
 
-def _short(x: Tensor) -> list[list[float]]:
-    return [[round(value, 3) for value in row] for row in x.tolist()]
+def _short(x: Tensor, side: float) -> list[list[float]]:
+    """Coordinates with three decimals, and more on a map whose longer side is below ten: a ten thousandth of it, or finer."""
+    places = max(3, 4 - math.floor(math.log10(side)))
+    return [[round(value, places) for value in row] for row in x.tolist()]
 
 
 def _bytes(split: Split) -> dict[str, object]:
     """Images as bytes: sixteenths where that loses nothing, as for scikit-learn's digits, else 255ths."""
     levels = 16 if torch.equal((split.x * 16).round() / 16, split.x) else 255
-    return {"x": encode((split.x * levels).round(), "uint8"), "y": encode(split.y, "uint8"), "levels": levels}
+    return {"x": as_bytes(split.x, "images", levels), "y": encode(split.y, "uint8"), "levels": levels}

@@ -1,4 +1,4 @@
-"""A lab as a piece of a page: plain HTML that is the same at every run, and the one script that all labs of a page share."""
+"""A lab as a piece of a page: plain HTML that is the same at every run, and the script that all labs of a page share."""
 
 from __future__ import annotations
 
@@ -10,9 +10,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from .export import Packed
+from .live import answers
 from .script import code, style
 
-_carrier: list[str] = []  # the id of the lab that brings the script: the first one that this process shows
+_carrier: list[str] = []  # the id of the lab that brings the script where nobody answers: the first one that this process shows
+ALONE = "globalThis.pagkitLabs = { mount };\nmount();\n"  # ends the one script of a page
+AMONG = "globalThis.pagkitLabs ??= { mount };\npagkitLabs.mount();\n"  # ends one of several: the first that runs builds all labs
 
 
 @dataclass(frozen=True)
@@ -38,20 +41,26 @@ class Lab:
         return f"<{self.kind} lab: {('; ' if any(',' in name for name in names) else ', ').join(names)}>"
 
     def _repr_html_(self) -> str:
+        """One lab brings the script for all; in front of a reader each does, who may change, move or delete the cell of any other."""
+        if answers():
+            return self._with_script(AMONG)
         if not _carrier:
             _carrier.append(self.id)
         return self.html(script=self.id == _carrier[0])
 
     def html(self, *, script: bool = True) -> str:
         """The lab as HTML. With ``script``, the style and the script come along: once a page is enough."""
+        return self._with_script(ALONE) if script else f"{self._bare()}<script>globalThis.pagkitLabs?.mount();</script>"
+
+    def _with_script(self, end: str) -> str:
+        return f'<style>{style()}</style>{self._bare()}<script type="module">\n{code()}{end}</script>'
+
+    def _bare(self) -> str:
         data = to_json(self.spec).replace("</", "<\\/")
-        lab = (
+        return (
             f'<div class="pagkit-lab" id="{self.id}" data-lab="{self.kind}">'
             f'<div class="lab-still">{self.still}</div><script type="application/json">{data}</script></div>'
         )
-        if script:
-            return f'<style>{style()}</style>{lab}<script type="module">\n{code()}globalThis.pagkitLabs = {{ mount }};\nmount();\n</script>'
-        return f"{lab}<script>globalThis.pagkitLabs?.mount();</script>"
 
     def widget(self) -> Any:
         """The same lab as an anywidget, for a notebook with a kernel: point, eps, radius and result are its traits.

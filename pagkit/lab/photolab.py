@@ -13,7 +13,7 @@ from ..attacks import Threat
 from ..data import Task
 from ..data.defaults import plain_defaults
 from . import still
-from .export import Packed, encode, pack, rounded, to_script
+from .export import Packed, as_bytes, encode, few_classes, pack, rounded, to_script
 from .page import Lab, make
 
 RANGES: dict[str, list[float]] = {"l2": [0, 8, 0.1], "linf": [0, 0.2, 0.005], "steps": [1, 60, 1]}
@@ -56,8 +56,9 @@ def photo(
         name: ends the HTML id; without one the id follows from the content.
 
     Raises:
-        ValueError: no networks or more than four, images that are not square and of three channels, other bounds, an unknown network,
-            class, norm or photograph, eps or steps beyond their sliders, frames of other networks or sizes, a network that cannot be run.
+        ValueError: no networks or more than four, images that are not square and of three channels, other bounds, more than 256 classes, an
+            unknown network, class, norm or photograph, eps or steps beyond their sliders, frames of other networks or sizes or outside
+            [0, 1], a network that cannot be run.
     """
     net = net or list(nets)[-1] if nets else None
     radii = {**EPS, **({norm: float(eps)} if eps is not None else {})}
@@ -69,7 +70,7 @@ def photo(
         "shape": list(task.shape),
         "classes": list(task.classes),
         "bounds": list(task.bounds),
-        "photos": {"x": encode((task.test.x * 255).round(), "uint8"), "y": encode(task.test.y, "uint8"), "levels": 255},
+        "photos": {"x": as_bytes(task.test.x, "photographs"), "y": encode(task.test.y, "uint8"), "levels": 255},
         "norms": list(EPS),
         "ranges": RANGES,
         "eps": radii,
@@ -110,6 +111,7 @@ def _check(
     if len(task.shape) != 3 or task.shape[0] != 3 or task.shape[1] != task.shape[2] or task.bounds != (0.0, 1.0):
         found = f"inputs of shape {task.shape} in {task.bounds}"
         raise ValueError(f"{task.name} has {found}; expected square images (3, side, side) in (0.0, 1.0)")
+    few_classes(task.classes)
     known: dict[str, tuple[object, Collection[object]]] = {"net": (net, tuple(nets)), "target": (target, (None, *task.classes))}
     known |= {"norm": (norm, tuple(EPS)), "start": (start, range(len(task.test)))}
     for key, (value, values) in known.items():
@@ -121,5 +123,8 @@ def _check(
             raise ValueError(f"{key} is {number}; expected {low} to {high}, where its slider ends")
     if frames is not None and set(frames) != set(nets):
         raise ValueError(f"frames are of {', '.join(frames) or 'no network'}; expected one of each network: {', '.join(nets)}")
-    if frames is not None and (odd := [key for key, frame in frames.items() if tuple(frame.shape) != task.shape]):
-        raise ValueError(f"the frame of {odd[0]!r} has shape {tuple(frames[odd[0]].shape)}; expected {task.shape}")
+    for key, frame in (frames or {}).items():
+        if tuple(frame.shape) != task.shape:
+            raise ValueError(f"the frame of {key!r} has shape {tuple(frame.shape)}; expected {task.shape}")
+        if not (0 <= frame.min() and frame.max() <= 1):
+            raise ValueError(f"the frame of {key!r} ranges over [{frame.min():g}, {frame.max():g}]; expected values in [0, 1]")

@@ -78,6 +78,18 @@ def test_a_signed_frame_is_scaled_to_its_own_largest_entry():
     assert set(base64.b64decode(nothing.spec["pictures"][0]["frames"])) == {128}
 
 
+def test_large_places_are_written_out_and_small_curves_are_not_rounded_to_nothing():
+    made = lab.dial(
+        {"p": torch.zeros(6, 4, 4)},
+        {"t": [0.000146780, 0.5, 999.9, 1000, 1001, 1234]},
+        says=["a"] * 6,
+        curves={"small": torch.arange(6) * 1e-5, "usual": torch.linspace(0, 0.123456, 6)},
+    )
+    assert made.spec["dials"]["t"]["texts"] == ["0.000147", "0.5", "999.9", "1000", "1001", "1234"]
+    assert made.spec["curves"]["small"] == [0, 1e-5, 2e-5, 3e-5, 4e-5, 5e-5]
+    assert made.spec["curves"]["usual"] == [0, 0.0247, 0.0494, 0.0741, 0.0988, 0.1235]
+
+
 def test_keys_finger_and_buttons_turn_it(visit):
     page, slider = visit.page, visit.page.get_by_role("slider", name="noise level t")
     assert state(visit) == {"frame": 6, "values": [150, "four"], "says": "the four under noise 150"}
@@ -136,6 +148,16 @@ def test_narrow_and_dark_without_a_sideways_scroll_and_without_a_script(browser,
     opened.context.close()
 
 
+def test_where_every_lab_brings_the_script_each_is_built_once(browser, tmp_path, monkeypatch):
+    monkeypatch.setattr(lab.page, "answers", lambda: True)  # as in a notebook that was saved in front of a reader
+    dials = [lab.dial({"p": torch.zeros(2, 4, 4)}, {"t": [1, 2]}, says=["a", "b"], name=name) for name in ("one", "two", "two-again")]
+    (tmp_path / "page.html").write_text(f"<!doctype html>{''.join(one._repr_html_() for one in dials)}", encoding="utf-8")
+    opened = Visit(browser, tmp_path / "page.html")
+    opened.page.wait_for_function("document.querySelectorAll('[data-ready]').length === 3")
+    assert opened.page.locator(".lab-readout").count() == 3 and opened.complaints == []
+    opened.context.close()
+
+
 def test_axe_finds_nothing_serious(visit):
     axe = pytest.importorskip("axe_playwright_python", reason="axe is not installed: accessibility is not checked")
     visit.page.evaluate((Path(axe.__file__).parent / "axe.min.js").read_text(encoding="utf-8"))
@@ -172,6 +194,8 @@ def test_the_widget_carries_the_same_dial():
 REFUSED = [
     ({"pictures": {}}, "pictures is empty"),
     ({"dials": {}}, "there are 0 dials; expected one or two"),
+    ({"dials": {"t": [0, 1, "two", 3, 4]}}, r"the dial 't' has the places \[0, 1, 'two', 3, 4\]; expected numbers alone, or words alone"),
+    ({"dials": {"t": [0, 1, 2, 3, math.inf]}}, "the dial 't' has the place inf; expected finite numbers"),
     ({"dials": {"t": [1]}}, "the dial 't' has 1 places; expected at least two"),
     ({"pictures": {"x": torch.zeros(4, 8, 8)}}, r"the frames of 'x' have shape \(4, 8, 8\); expected \(5, H, W\)"),
     ({"pictures": {"x": torch.zeros(5, 1, 8, 8)}}, r"expected \(5, H, W\)"),

@@ -4,6 +4,7 @@ A photograph takes about a thousand times the work of a digit, so PyTorch and Ja
 gradients, and on 20-step attacks of 2 photographs in each norm.
 """
 
+import dataclasses
 import json
 import os
 from pathlib import Path
@@ -148,6 +149,7 @@ def test_without_frames_the_attack_is_made_now(kept, four):
         ({"steps": 0}, "steps is 0; expected 1 to 60"),
         ({"frames": {}}, "frames are of no network; expected one of each network: one"),
         ({"frames": {"one": torch.zeros(3, 8, 8)}}, r"the frame of 'one' has shape \(3, 8, 8\)"),
+        ({"frames": {"one": torch.full((3, 32, 32), 1.2)}}, r"the frame of 'one' ranges over \[1.2, 1.2\]; expected values in \[0, 1\]"),
         ({"name": "A b"}, "becomes an HTML id"),
     ],
 )
@@ -175,6 +177,17 @@ def test_a_file_of_photographs_gives_back_what_was_written(tmp_path):
     again = lab.photographs(tmp_path / "some.safetensors")
     assert torch.equal(again.task.test.x, split.x) and torch.equal(again.task.test.y, split.y) and again.task.classes == ("a", "b")
     assert torch.equal(again.frames["one"], split.x[1]) and (again.attack, again.about) == ({"start": 0}, {"rule": "the first two"})
+
+
+def test_labels_that_a_byte_cannot_hold_and_other_bounds_are_refused(kept, four, tmp_path):
+    many = dataclasses.replace(kept.task, classes=tuple(map(str, range(257))))
+    with pytest.raises(ValueError, match="there are 257 classes; expected at most 256, for a label is stored as a byte"):
+        lab.photo({"one": four["standard"]}, many)
+    with pytest.raises(ValueError, match="there are 257 classes"):
+        stored.save_photographs(tmp_path / "many.safetensors", kept._replace(task=many))
+    wide = dataclasses.replace(kept.task, bounds=(0.0, 255.0))
+    with pytest.raises(ValueError, match=r"the photographs are in \(0.0, 255.0\); expected \(0.0, 1.0\)"):
+        stored.save_photographs(tmp_path / "wide.safetensors", kept._replace(task=wide))
 
 
 def test_nothing_is_loaded_before_the_click_and_then_the_steps_are_shown(browser, pages, four):

@@ -1,5 +1,6 @@
 """The networks stored with the book: as good as their header says, and the same in the page as in PyTorch."""
 
+import dataclasses
 import json
 
 import pytest
@@ -82,3 +83,73 @@ def test_a_file_of_other_data_or_without_a_recipe_is_refused(tmp_path, tasks):
     models.save_weights(tmp_path / "bare.safetensors", model.state_dict())
     with pytest.raises(ValueError, match="does not say how it was trained"):
         lab.load(tmp_path / "bare.safetensors", tasks["digits"])
+
+
+@pytest.fixture
+def tiny() -> data.Task:
+    x = torch.rand(4, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    return data.Task("digits", ("a", "b"), (0.0, 1.0), data.Split(x, torch.arange(4) % 2), data.Split(x, torch.arange(4) % 2))
+
+
+def made(**changes) -> training.Recipe:
+    return training.Recipe.load("digits-standard", **{"model": "mlp", "model_options": {}, **changes})
+
+
+def test_what_float16_cannot_hold_is_refused_and_not_saved_as_infinite(tmp_path, tiny):
+    path, model = tmp_path / "one.safetensors", models.build("mlp", tiny)
+    with torch.no_grad():
+        model[2].bias[0] = 1e5
+    before = model[2].bias.clone()
+    for weights in ("float16", "int8"):
+        with pytest.raises(ValueError, match="2.bias has numbers up to 100000; expected finite ones of at most 65504"):
+            stored.save(path, model, made(), {}, weights=weights)
+    with pytest.raises(ValueError, match="2.bias has numbers up to 100000"):
+        stored.halved(model)
+    assert torch.equal(model[2].bias, before) and not path.exists()
+    for weights in ("float32", "foo"):
+        with pytest.raises(ValueError, match=f"unknown weights '{weights}'; expected 'float16' or 'int8'"):
+            stored.save(path, models.build("mlp", tiny), made(), {}, weights=weights)
+
+
+@pytest.mark.parametrize("norm", ["group", "batch"])
+def test_norm_layers_are_kept_too_in_int8(tmp_path, tiny, norm):
+    options = {"widths": [8], "norm": norm}
+    model = models.build("resnet-small", tiny, **options).eval()
+    for name, value in model.state_dict().items():
+        if name.endswith("num_batches_tracked"):
+            value.fill_(70_000)  # float16 ends before
+    stored.save(tmp_path / "one.safetensors", model, made(model="resnet-small", model_options=options), {}, weights="int8")
+    again = lab.load(tmp_path / "one.safetensors", tiny).state_dict()
+    for name, value in model.state_dict().items():
+        assert torch.allclose(again[name], value, atol=0.01), name
+    assert (norm == "batch") == any(name.endswith("num_batches_tracked") and value == 70_000 for name, value in again.items())
+
+
+def test_a_folder_counts_by_the_last_part_of_its_path_and_held_out_examples_by_their_number(tmp_path, tiny):
+    def loads(name: str, **changes: object) -> bool:
+        path = tmp_path / "one.safetensors"
+        stored.save(path, models.build("mlp", tiny), made(**changes), {})
+        try:
+            lab.load(path, dataclasses.replace(tiny, name=name))
+        except ValueError as error:
+            assert "was trained on" in str(error)
+            return False
+        return True
+
+    for task in ("folder:/data/pics", "folder:pics", "folder:~/pics", "folder:/data/other/../pics"):
+        assert loads("folder:pics", task=task) and not loads("folder:others", task=task) and not loads("pics", task=task)
+    held = {"holdout": 300}
+    assert loads("digits+holdout=300", data=held) and loads("digits", data=held)
+    assert not loads("digits+holdout=200", data=held) and not loads("digits+holdout=300")  # which it was trained on
+    assert loads("folder:pics+holdout=300", task="folder:/data/pics", data=held)
+
+
+def test_inputs_and_classes_that_do_not_fit_are_refused_in_words(tmp_path, tiny):
+    stored.save(tmp_path / "one.safetensors", models.build("mlp", tiny), made(), {})
+    large = data.Split(torch.zeros(4, 1, 9, 9), tiny.train.y)
+    for task, shape, count in (
+        (dataclasses.replace(tiny, train=large, test=large), "1, 9, 9", 2),
+        (dataclasses.replace(tiny, classes=("a", "b", "c")), "1, 8, 8", 3),
+    ):
+        with pytest.raises(ValueError, match=rf"does not fit; expected a network for inputs of shape \({shape}\) and {count} classes"):
+            lab.load(tmp_path / "one.safetensors", task)
