@@ -98,5 +98,6 @@ def trim(app: Sphinx, error: Exception | None) -> None:
 def setup(app: Sphinx) -> dict[str, bool]:
     app.connect("config-inited", parts)
     app.add_js_file("formulas.js", loading_method="defer")  # what the menu did as well
+    app.add_js_file("origin.js", loading_method="defer")
     app.connect("build-finished", trim)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -70,7 +70,9 @@ def test_a_page_answers_as_pytorch_does(visit, nets, toys, digits, toy):
     start = toy.test.x[7]
     radius = visit.lab("lab-plane-p", "lab.radius('two', given)", start.tolist())
     assert abs(radius - exact.radius(toys["two"], start[None]).item()) < 1e-3
-    visit.lab("lab-plane-p", "lab.set(given)", {"net": "two", "point": start.tolist(), "norm": "l2"})
+    visit.lab("lab-plane-p", "lab.set(given)", {"net": "two", "point": start.tolist(), "norm": "linf"})
+    assert visit.page.locator("#lab-plane-p rect.lab-exact").count() == 1
+    visit.lab("lab-plane-p", "lab.set(given)", {"norm": "l2"})
     circle, scale = visit.page.locator("#lab-plane-p .lab-exact"), 400 / 260
     assert abs(float(circle.get_attribute("r")) / scale - radius) < 1e-3
 
@@ -94,12 +96,24 @@ def test_the_map_by_mouse_and_by_keyboard(visit):
     page.get_by_role("slider", name="Number of steps").press("ArrowRight")
     assert visit.plane()["steps"] == 11
     page.get_by_role("radio", name="L∞").first.press("Space")
-    assert visit.plane()["norm"] == "linf" and page.locator("rect.lab-exact").count() == 1
+    assert visit.plane()["norm"] == "linf" and page.locator("circle.lab-exact").count() == 0
     page.get_by_role("button", name="saturated").press("Enter")
     assert visit.plane()["loss"] == "cross-entropy x1000" and visit.plane()["eps"] == 20
     assert page.get_by_role("button", name="saturated").get_attribute("aria-pressed") == "true"
     page.get_by_role("button", name="point ▶").click()
     page.wait_for_function("/True class: class [01]/.test(document.querySelector('#lab-plane-p [role=status]').textContent)")
+
+
+def test_a_start_that_is_misread_has_no_circle_without_errors(visit):
+    seen = {True: 0, False: 0}
+    for point in [[a, b] for a in range(-90, 91, 30) for b in range(-120, 121, 40)]:
+        visit.lab("lab-plane-p", "lab.set(given)", {"net": "two", "point": point, "norm": "l2", "eps": 0, "random": False})
+        first, second = visit.lab("lab-plane-p", "lab.logits('two', given)", point)
+        blue = visit.page.locator("#lab-plane-p .lab-start.lab-blue").count()  # the true class is the first
+        misread = (first > second) != bool(blue)
+        seen[misread] += 1
+        assert visit.page.locator("#lab-plane-p .lab-exact").count() == (not misread)
+    assert min(seen.values()) > 2
 
 
 def test_jupyterlab_does_not_take_the_keys_of_a_lab(visit):

@@ -148,6 +148,24 @@ def test_a_number_says_where_it_comes_from_by_mouse_keyboard_and_touch(address: 
         tab.wait_for_url(address + "book/results/digits-standard/seed-1.json")
 
 
+def test_a_table_of_figures_is_one_stop_and_arrow_keys_go_through_it(address: str, browser: playwright.Browser) -> None:
+    with browser.new_page() as tab:
+        tab.goto(address + "book/10-digits.html")
+        table = tab.locator("table:has(.origin)").first
+        row = table.locator("tr:has(.origin)").first.locator(".origin").count()
+        figure = table.locator(".origin").nth(row + 1)
+        table.locator(".origin").first.focus()
+        tab.keyboard.press("ArrowRight")
+        tab.keyboard.press("ArrowDown")
+        assert figure.evaluate("figure => figure === document.activeElement") and figure.get_by_role("tooltip").is_visible()
+        for _ in range(figure.get_by_role("link").count() + 1):  # its links, and out
+            tab.keyboard.press("Tab")
+        assert not table.evaluate("table => table.contains(document.activeElement)")
+        figure.focus()
+        tab.keyboard.press("Escape")
+        assert not figure.get_by_role("tooltip").is_visible()
+
+
 STORED = {"07-three-heuristics": 4, "08-principled-source": 1, "09-toy-exactly": 9, "10-digits": 8, "11-cifar10-laptop": 8}
 STORED |= {"13-more-lambda": 30, "14-trust-no-number": 4, "15-further": 24, "index": 8}  # page: figures in its sentences
 

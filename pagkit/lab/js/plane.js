@@ -86,7 +86,8 @@ function examine(net, pieces, state, { points, focus, classes }) {
   const target = state.target === label ? null : state.target; // no attack aims at what is read already
   const found = pgd(net, state.point, label, { ...state, target, bounds: FREE, start: state.random ? "random" : null });
   const exact = pieces ? exactRadius(pieces, state.point, state.norm) : { radius: null, foot: null };
-  return { label, found, exact, verdict: explain({ ...state, label }, found, exact.radius, classes) };
+  const misread = pgd(net, state.point, label, { eps: 0, bounds: FREE }).read[0] !== label;
+  return { label, found, exact, misread, verdict: explain({ ...state, label }, found, exact.radius, classes) };
 }
 
 /** The lengths to compare, and the longest that fits the scale. */

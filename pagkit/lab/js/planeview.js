@@ -112,8 +112,8 @@ function* paint(canvas, net, box, focus, fine, scale) {
   return contour(values, columns, rows).map(([a, b, c, d]) => [...place(a, b), ...place(c, d)]);
 }
 
-/** Ball, exact radius, path up to step `shown` with its projections, start and end. */
-function drawAttack({ point, norm, eps, exact, found, shown, label, focus }, px, scale) {
+/** Ball, exact radius (none where the start itself is misread), path up to step `shown` with its projections, start and end. */
+function drawAttack({ point, norm, eps, exact, misread, found, shown, label, focus }, px, scale) {
   const shape = (radius, kind) => {
     const [cx, cy] = px(point);
     const r = radius * scale;
@@ -142,7 +142,7 @@ function drawAttack({ point, norm, eps, exact, found, shown, label, focus }, px,
   const [cx, cy] = px(point);
   const broken = found.read[last] !== label;
   parts.push(s("circle", { cx, cy, r: 4.5, class: `lab-start ${label === focus ? "lab-blue" : "lab-orange"}` }));
-  if (exact.foot) parts.push(shape(exact.radius, "lab-exact"), line(point, exact.foot, "lab-foot"));
+  if (exact.foot && !misread) parts.push(shape(exact.radius, "lab-exact"), line(point, exact.foot, "lab-foot"));
   if (last || found.path[0].some((v, i) => v !== point[i])) {
     parts.push(
       s("path", { d: `M${x - 5} ${y}L${x} ${y - 5}L${x + 5} ${y}L${x} ${y + 5}Z`, class: `lab-end ${broken ? "broken" : "held"}` }),
