@@ -8,7 +8,9 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
+from cycler import cycler
 from matplotlib.axes import Axes
+from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
@@ -38,7 +40,7 @@ def use_style() -> None:
             "axes.axisbelow": True,
             "axes.spines.top": False,
             "axes.spines.right": False,
-            "axes.prop_cycle": plt.cycler(color=COLORS),
+            "axes.prop_cycle": cycler(color=COLORS),
             "legend.frameon": False,
             "image.cmap": "gray",
             "image.interpolation": "nearest",
@@ -54,7 +56,15 @@ def images(
     size: float = 1.15,
     bounds: tuple[float, float] = (0.0, 1.0),
 ) -> Figure:
-    """A grid of images (N, C, H, W), each with its title."""
+    """A grid of images (N, C, H, W), each with its title.
+
+    Raises:
+        ValueError: no image, or titles that are not as many; what :func:`show` refuses.
+    """
+    if len(x) == 0:
+        raise ValueError("no image is given; expected at least one")
+    if titles and len(titles) != len(x):
+        raise ValueError(f"{len(titles)} titles for {len(x)} images; expected one each")
     rows = -(-len(x) // columns)
     height = size * (1.25 if titles else 1.0)
     figure, axes = plt.subplots(rows, min(columns, len(x)), figsize=(size * min(columns, len(x)), height * rows), squeeze=False)
@@ -68,7 +78,13 @@ def images(
 
 
 def show(axis: Axes, image: Tensor, *, bounds: tuple[float, float] = (0.0, 1.0)) -> None:
-    """One image (C, H, W): grey for one channel, colour for three."""
+    """One image (C, H, W): grey for one channel, colour for three.
+
+    Raises:
+        ValueError: another shape.
+    """
+    if image.ndim != 3 or len(image) not in (1, 3):
+        raise ValueError(f"the image has shape {tuple(image.shape)}; expected (1, H, W) or (3, H, W)")
     array = image.detach().cpu().permute(1, 2, 0).numpy()
     if array.shape[-1] == 1:
         axis.imshow(array[..., 0], cmap="gray", vmin=bounds[0], vmax=bounds[1])
@@ -154,7 +170,7 @@ def decision_map(
     grid = torch.stack(torch.meshgrid(x1, x2, indexing="xy"), -1).reshape(-1, 2)
     with torch.no_grad(), mode(model, training=False), seeded(0):
         share = model(grid).softmax(1)[:, 1].reshape(resolution, resolution).cpu().numpy()
-    colors = plt.matplotlib.colors.LinearSegmentedColormap.from_list("two", ["#9ecae1", "#ffffff", "#f6b48f"])
+    colors = LinearSegmentedColormap.from_list("two", ["#9ecae1", "#ffffff", "#f6b48f"])
     axis.imshow(share, extent=box, origin="lower", cmap=colors, vmin=0, vmax=1, aspect="auto", interpolation="bilinear")
     if boundary:
         for segment in exact.boundary(model, box).tolist():

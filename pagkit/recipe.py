@@ -108,7 +108,8 @@ class Recipe:
     def __post_init__(self) -> None:
         for name, key in KEYS.items():
             value = text.plain(getattr(self, name))
-            object.__setattr__(self, name, float(value) if key.kind == "float" and type(value) is int else value)
+            decimal = key.kind == "float" and type(value) is int and abs(value) < 2**63  # else refused below
+            object.__setattr__(self, name, float(value) if decimal else value)
         try:
             self._check()
         except ValueError as error:
@@ -143,14 +144,16 @@ class Recipe:
         """Each mapping inside the recipe: where it stands, what it says, and what it may say.
 
         Raises:
-            ValueError: a model, target or metric that is not known, or that does not go with the method.
+            ValueError: a model, target or metric that is not known, or that does not go with the method; another name of a metric.
         """
         yield "data", self.data, keys.DATA
         yield "model_options", self.model_options, keys.one_of("model", self.model, keys.MODELS)
         if self.target is not None:
             yield "target_options", self.target_options, keys.TARGETS[self.target]
         for metric, options in self.metrics.items():
-            attack, *_ = keys.split_metric(metric)
+            attack, norm, eps = keys.split_metric(metric)
+            if metric != (written := text.metric(attack, norm, eps)):
+                raise ValueError(f"metric {metric!r} is the same as {written!r}; expected that name")
             if (attack == "samples") != (self.method == "ddpm"):
                 raise ValueError(f"method is {self.method!r} with metric {metric!r}; a diffusion model has 'samples' and nothing else")
             yield f"metrics.{metric}", options, keys.METRICS[attack]

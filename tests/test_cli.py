@@ -96,7 +96,7 @@ def test_a_diffusion_model_is_a_recipe_and_is_kept(tmp_path: Path, monkeypatch, 
     monkeypatch.setenv("PAGKIT_CACHE", str(tmp_path / "cache"))
     text = (ROOT / "pagkit" / "recipes" / "digits-ddpm.yaml").read_text()
     tiny = tmp_path / "tiny.yaml"
-    text = text.replace("epochs: 60", "epochs: 1\nmodel_options: {widths: [8]}")
+    text = text.replace("epochs: 60", "epochs: 1\nmodel_options: {widths: [16]}")
     tiny.write_text(text.replace("judge: digits-standard", "judge: digits-standard+epochs=1"))
     result = experiment.run(training.Recipe.load(tiny), out=tmp_path / "out", progress=False)
     assert list(result.metrics) == ["samples"] and result.metrics["samples"].total == 200
@@ -139,7 +139,7 @@ def test_data_takes_a_folder(digits, tmp_path: Path) -> None:
             where.mkdir(parents=True, exist_ok=True)
             Image.fromarray((split.x[i, 0] * 255).byte().numpy()).save(where / f"{i}.png")
     few = {"seed": 0, "test_per_class": 3}
-    recipe = training.Recipe.load("digits-standard", data=few, epochs=1, metrics={}, alignment={}, checklist={})
+    recipe = training.Recipe.load("digits-standard", data=few, epochs=2, metrics={}, alignment={}, checklist={})
     result = experiment.run(recipe, out=tmp_path / "out", folder=tmp_path / "images", progress=False)
     assert result.task == "folder:images" and result.metrics["clean"].total == 30  # as many a class as the recipe says
 
@@ -330,7 +330,7 @@ def test_train_then_evaluate_is_run(quick: Path, tmp_path: Path, capsys) -> None
 
 
 def test_a_diffusion_model_is_trained_with_checkpoints_too(tmp_path: Path, capsys, monkeypatch) -> None:
-    small = ["--set", "epochs=1", "--set", "data={train_per_class: 20, seed: 0}", "--set", "model_options={widths: [8]}"]
+    small = ["--set", "epochs=1", "--set", "data={train_per_class: 20, seed: 0}", "--set", "model_options={widths: [16]}"]
     call = ["train", "digits-ddpm", *small, "--run", str(tmp_path / "run")]
     with monkeypatch.context() as patch:
         stop_after(patch, 2)

@@ -196,9 +196,10 @@ def test_refuses_what_it_cannot_do_exactly(model: nn.Module, x: torch.Tensor, me
         exact.radius(model, x)
 
 
-def test_empty_box() -> None:
-    with pytest.raises(ValueError, match=r"box is \(1, 0, 0, 1\)"):
-        exact.boundary(random_net(0), (1, 0, 0, 1))
+@pytest.mark.parametrize("box", [(1, 0, 0, 1), (0, 1, 0), (-math.inf, math.inf, -1, 1), (0, math.nan, 0, 1)])
+def test_a_box_that_is_none(box: tuple) -> None:
+    with pytest.raises(ValueError, match=r"box is \(.*\); expected \(x1_low, x1_high, x2_low, x2_high\), finite, with low < high"):
+        exact.boundary(random_net(0), box)
 
 
 def toy_density(t: int, modes: tuple[int, ...]) -> MixtureSameFamily:
@@ -245,6 +246,7 @@ def test_scores_that_are_not_known(toy, digits) -> None:
         (lambda: exact.score(digits, x, 5), "the task is 'digits'; exact scores are known for 'three-modes' only"),
         (lambda: exact.score(toy, x[0], 5), r"x has shape \(2,\); expected points \(N, 2\)"),
         (lambda: exact.score(toy, x, 1000), r"t is 1000; expected a noise level in \[0, 1000\)"),
+        (lambda: exact.score(toy, x * torch.nan, 5), "x has 4 of 4 points with a coordinate that is nan or infinite"),
         (lambda: exact.score(toy, x, 5, 2), "y is 2; expected a class 0 or 1"),
         (lambda: exact.score(toy, x, 5, torch.tensor([0, 1])), r"y is \[0, 1\]; expected .* one for each of the 4 rows"),
     ):
@@ -271,3 +273,14 @@ def test_a_forward_of_its_own_is_refused() -> None:
     hooked[1].register_forward_hook(lambda _, given, said: 2 * said)
     with pytest.raises(ValueError, match="has a forward hook at its ReLU"):
         exact.radius(hooked, x)
+    replaced = random_net(0)
+    replaced[1].forward = lambda x: 2 * x.relu()
+    with pytest.raises(ValueError, match="has another forward at its ReLU, put there after it was made; expected none"):
+        exact.radius(replaced, x)
+
+
+@pytest.mark.parametrize("t", [500.0, 0.5, True])
+def test_a_noise_level_is_a_whole_number(toy, t: object) -> None:
+    with pytest.raises(TypeError, match=f"t is {t}; expected a whole number"):
+        exact.score(toy, toy.test.x[:1], t)
+    assert torch.equal(exact.score(toy, toy.test.x[:1], torch.tensor(5)), exact.score(toy, toy.test.x[:1], 5))

@@ -258,11 +258,14 @@ def test_bad_calls(case) -> None:
         ({"of": "loss"}, "of is 'loss'; expected one of log_prob, logit"),
         ({"directions": directions[:, :2]}, r"directions have shape \(6, 2, 5\); expected \(6, 4, 5\)"),
         ({"classes": classes[:3]}, r"classes have shape \(3, 4\); expected \(6, k\)"),
+        ({"classes": classes[:, :0], "directions": directions[:, :0]}, r"classes have shape \(6, 0\); expected \(6, k\) with k at least 1"),
         ({"classes": classes + 1}, r"classes range over \[1, 4\]; expected values in \[0, 4\)"),
     ):
         call = {"directions": directions, "classes": classes, "weight": 1.0, **change}
         with pytest.raises(ValueError, match=message):
             pag_loss(model, x, y, call.pop("directions"), call.pop("classes"), **call)
+    with pytest.raises(ValueError, match="the batch is empty; expected at least one row"):
+        pag_loss(model, x[:0], y[:0], directions[:0], classes[:0], weight=1.0)
 
 
 @pytest.mark.parametrize("of", ["logprob", "loss"])

@@ -23,12 +23,14 @@ from torch import Tensor, nn
 
 from ..data import Split, progress_bar
 from ..data.defaults import plain_defaults
+from ..data.numbers import whole
 from ..data.rows import finite
 from ..models import batches, differentiable, gradient_in, logits_of, ordinary, seeded
 from . import checks
 from .threat import Threat
 
 PARTS = {"autoattack": None, "apgd": ["apgd-ce", "apgd-t"], "square": ["square"]}  # which attacks a metric of each name runs; None: all
+SMALL, SMALLEST = 1e-3, 1e-5  # shares of the box: an eps below the first has its box cut to the data, one below the second is refused
 LEAST_CLASSES = {"apgd-ce": 2, "apgd-dlr": 3, "apgd-t": 4, "fab": 2, "fab-t": 2, "square": 2}
 
 
@@ -52,7 +54,7 @@ def perturb(
     images (C, H, W) of at least 5 x 5 pixels.
 
     The box [0, 1] that AutoAttack knows is mapped onto ``threat.bounds``, and eps with it. An infinite bound is replaced by
-    one 2 eps beyond the data, where nothing within eps can meet it.
+    one 2 eps beyond the data, where nothing within eps can meet it, and so are both where eps is below a thousandth of the box.
 
     Args:
         model: takes x in bounds, gives logits (N, C). Attacked in eval mode; left exactly as found, as are the random states
@@ -77,25 +79,24 @@ def perturb(
         ImportError: pyautoattack is missing; says what to install.
         TypeError: x is not float32 or y not int64; the model gives something else than logits.
         ValueError: logits that are nan or infinite, no rows, no queries, x outside the bounds, labels out of range, an unknown
-            attack, or one that this number of classes or shape of input rules out.
+            attack, or one that this number of classes or shape of input rules out; an eps too small for float32 in a box around the data.
     """
     attack = package()
     checks.batch(split.x, split.y, threat.bounds)
     if split.x.dtype != torch.float32:
         raise TypeError(f"x has dtype {split.x.dtype}; expected torch.float32, in which AutoAttack computes")
     for name, value in (("queries", queries), ("restarts", restarts)):
-        if value < 1:
-            raise ValueError(f"{name} is {value}; expected at least 1")
+        whole(name, value, 1)
     low, width = _box(split.x, threat)
     moved = []
     with _undisturbed(model, seed):
         for _, *part in progress_bar(list(batches(model, split, batch_size)), "AutoAttack", "batch", show=progress):
-            x, y = ordinary(*part)
+            x, y = (tensor.detach() for tensor in ordinary(*part))
             classes = checks.labels(logits_of(model, x), y)
             if set(plan(attacks, classes, tuple(x.shape[1:]))) - {"square"}:
                 gradient_in(one := x[:1].clone().requires_grad_(), logits_of(model, one).sum())
-            adversary = _adversary(attack, model, x, threat, low, width, classes, attacks, queries, restarts, seed)
             if threat.eps > 0:
+                adversary = _adversary(attack, model, x, threat, low, width, classes, attacks, queries, restarts, seed)
                 shape = x.shape[1:] if x.ndim == 4 else (-1, 1, 1)
                 boxed = ((x - low) / width).reshape(len(x), *shape).contiguous()
                 broken, _ = adversary.run_standard_evaluation(boxed, y, batch_size=len(x))
@@ -183,10 +184,14 @@ def package() -> ModuleType:
 
 
 def _box(x: Tensor, threat: Threat) -> tuple[float, float]:
-    """Low end and width of the box that [0, 1] stands for."""
-    low, high = threat.bounds
-    low = low if math.isfinite(low) else x.min().item() - 2 * threat.eps
-    high = high if math.isfinite(high) else x.max().item() + 2 * threat.eps
+    """Low end and width of the box that [0, 1] stands for; refuses one in which float32 loses eps."""
+    (low, high), near = threat.bounds, (x.min().item() - 2 * threat.eps, x.max().item() + 2 * threat.eps)
+    low, high = low if math.isfinite(low) else near[0], high if math.isfinite(high) else near[1]
+    if threat.eps < SMALL * (high - low):
+        low, high = max(low, near[0]), min(high, near[1])
+    if threat.eps > 0 and not 0 < (high - low) <= threat.eps / SMALLEST:
+        found = f"eps is {threat.eps} and the data reach from {low:g} to {high:g}"
+        raise ValueError(f"{found}; expected an eps of at least {SMALLEST:g} of that, as AutoAttack computes in float32")
     return low, high - low
 
 

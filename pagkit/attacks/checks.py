@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 
 from ..data import Task
+from ..data.numbers import whole
+from .threat import Threat, is_number
 
 
 def rows(x: Tensor, y: Tensor) -> None:
@@ -42,21 +44,33 @@ def batch(x: Tensor, y: Tensor, bounds: tuple[float, float]) -> None:
     if len(x) == 0:
         raise ValueError("the batch is empty; expected at least one row")
     low, high = x.min().item(), x.max().item()
-    if not (math.isfinite(low) and math.isfinite(high) and bounds[0] <= low and high <= bounds[1]):
+    least, most = torch.tensor(bounds, dtype=torch.float64).to(x.dtype).tolist()  # as clamping x to the bounds rounds them
+    if not (math.isfinite(low) and math.isfinite(high) and least <= low and high <= most):
         found = f"x ranges over [{low}, {high}]"
         raise ValueError(f"{found}; expected finite values inside {bounds}. Normalise inside the model, not before it")
 
 
-def settings(steps: int, step_size: float | None, restarts: int, keep: str, eps: float) -> None:
+def settings(steps: int, step_size: float | None, restarts: int, keep: str, threat: Threat) -> None:
     """Refuse settings of :func:`pagkit.attacks.pgd` that it cannot mean."""
-    if steps < 1:
-        raise ValueError(f"steps is {steps}; expected at least 1")
-    if restarts < 1:
-        raise ValueError(f"restarts is {restarts}; expected at least 1")
-    if step_size is not None and not (step_size > 0 or eps == 0):
-        raise ValueError(f"step_size is {step_size}; expected a positive number")
+    whole("steps", steps, 1)
+    whole("restarts", restarts, 1)
+    if step_size is not None and not is_number(step_size):
+        raise TypeError(f"step_size is {step_size!r}; expected a number, or None for the default")
+    if step_size is not None and not ((step_size > 0 or threat.eps == 0) and math.isfinite(step_size)):
+        raise ValueError(f"step_size is {step_size}; expected a positive number, and a finite one")
+    if step_size is not None and min(step_size, threat.bounds[1] - threat.bounds[0]) > 1e15:
+        found = f"step_size is {step_size} inside bounds {threat.bounds}"
+        raise ValueError(f"{found}; expected at most 1e15, as squares of longer vectors overflow")
     if keep not in ("worst", "last"):
         raise ValueError(f"keep is {keep!r}; expected 'worst' or 'last'")
+
+
+def offsets(found: Tensor, x: Tensor) -> None:
+    """Refuse offsets that are not one for each row of x (N, *shape)."""
+    if not isinstance(found, Tensor):
+        raise TypeError(f"offsets is a {type(found).__name__}; expected a tensor of shape {tuple(x.shape)}")
+    if found.shape != x.shape:
+        raise ValueError(f"offsets have shape {tuple(found.shape)}; expected {tuple(x.shape)}, that of x")
 
 
 def labels(logits: Tensor, y: Tensor, what: str = "labels") -> int:

@@ -77,13 +77,16 @@ def pgd(
     A gradient's entries that are nan or infinite move nothing; a RuntimeWarning says how many inputs had any.
 
     Raises:
-        TypeError: x is not floating point or y not int64; the model gives something else than floating-point logits.
-        ValueError: empty or mismatched shapes, x outside the bounds or not finite, labels or targets out of range, a target equal to
-            the label everywhere, steps or restarts below 1, a step size that is not positive, unknown ``keep``; logits of another
-            shape, or any that is nan or infinite.
+        TypeError: x is not floating point or y not int64; steps or restarts that are no whole numbers, a step size that is no number,
+            offsets that are no tensor; the model gives something else than floating-point logits.
+        ValueError: empty or mismatched shapes, also of the offsets, x outside the bounds or not finite, labels or targets out of range,
+            a target equal to the label everywhere, steps or restarts below 1, a step size that is not positive or not finite, or above
+            1e15 where the bounds leave room for it, unknown ``keep``; logits of another shape, or any that is nan or infinite.
     """
-    checks.settings(steps, step_size, restarts, keep, threat.eps)
+    checks.settings(steps, step_size, restarts, keep, threat)
     checks.batch(x, y, threat.bounds)
+    if offsets is not None:
+        checks.offsets(offsets, x)
     generator = torch.Generator(x.device).manual_seed(0) if generator is None else generator
     own = seeded(int(torch.randint(2**62, (), generator=generator, device=generator.device)))  # for a model that draws random numbers
     with differentiable(model), own:

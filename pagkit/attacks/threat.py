@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,6 +12,11 @@ from torch import Tensor
 from ..data.rows import finite, per_row, unit
 
 NORMS = ("l2", "linf")
+
+
+def is_number(value: Any) -> bool:
+    """A number, or a tensor or array of one."""
+    return hasattr(value, "__float__") and math.prod(getattr(value, "shape", ())) == 1
 
 
 @dataclass(frozen=True)
@@ -24,6 +30,7 @@ class Threat:
         bounds: lowest and highest value of an input; ``(-inf, inf)`` for none.
 
     Raises:
+        TypeError: an eps that is no number, bounds that are no pair of numbers.
         ValueError: unknown norm, negative or not finite eps, bounds out of order; eps above 1e15 where the bounds leave room for it.
     """
 
@@ -34,6 +41,10 @@ class Threat:
     def __post_init__(self) -> None:
         if self.norm not in NORMS:
             raise ValueError(f"unknown norm {self.norm!r}; expected one of {', '.join(NORMS)}")
+        if not is_number(self.eps):
+            raise TypeError(f"eps is {self.eps!r}; expected a number")
+        if not isinstance(self.bounds, tuple | list) or len(self.bounds) != 2 or not all(map(is_number, self.bounds)):
+            raise TypeError(f"bounds are {self.bounds!r}; expected a pair of numbers (low, high)")
         if not (math.isfinite(self.eps) and self.eps >= 0):
             raise ValueError(f"eps is {self.eps}; expected a finite number >= 0")
         if not self.bounds[0] < self.bounds[1]:

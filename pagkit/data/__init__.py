@@ -7,6 +7,7 @@
 - ``folders``: folders of images, as people have them
 - ``augmentation``: crop and flip, of images and of the directions that belong to them
 - ``rows``: arithmetic on the rows of a batch
+- ``numbers``: whole numbers as arguments, or refused in words
 - ``defaults``: float32 on the CPU, whatever the caller's defaults are
 - ``files``: files that are whole or not there
 - ``progress``: the bar of everything that takes long

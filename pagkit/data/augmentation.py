@@ -14,6 +14,9 @@ def augment(x: Tensor, directions: Tensor | None, *, crop: int, flip: bool, gene
 
     Both are linear, so directions (B, k, C, H, W) are moved by the same draw: the direction of the moved
     image is the moved direction. x is (B, C, H, W).
+
+    Raises:
+        ValueError: x of another shape that is to be moved.
     """
     return move(x, directions, **moves(len(x), crop=crop, flip=flip, generator=generator), crop=crop)
 
@@ -28,9 +31,12 @@ def moves(rows: int, *, crop: int, flip: bool, generator: torch.Generator) -> di
 def move(
     x: Tensor, directions: Tensor | None, *, crop: int, flipped: Tensor | None = None, corner: Tensor | None = None
 ) -> tuple[Tensor, Tensor | None]:
-    """What :func:`augment` does with what :func:`moves` drew."""
+    """What :func:`augment` does with what :func:`moves` drew; directions come out in the dtype and on the device of x."""
+    directions = None if directions is None else directions.to(x)
     if flipped is None and corner is None:
         return x, directions
+    if x.ndim != 4:
+        raise ValueError(f"x has shape {tuple(x.shape)}; expected images (B, C, H, W) to crop or flip")
     stack = x[:, None] if directions is None else torch.cat([x[:, None], directions], dim=1)
     size, (height, width) = len(x), x.shape[-2:]
     if flipped is not None:

@@ -6,14 +6,17 @@ import math
 import os
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from ..recipes.keys import SEEDS
 from . import downloads, folders
 from .defaults import plain_defaults
 from .images import Files, Images, Rows
+from .numbers import whole
 from .task import Split, Task
 
 NAMES = ("three-modes", "digits", *downloads.DOWNLOADS, "folder:<path>")
@@ -37,7 +40,7 @@ def load(
     Args:
         name: ``"three-modes"``, ``"digits"``, ``"cifar10"``, ``"cifar100"`` (its 100 fine labels), ``"stl10"`` (its labelled
             5,000 and 8,000 images) or ``"folder:<path>"``, where ``<path>`` holds ``train/<class>/*`` and ``test/<class>/*`` images.
-        seed: draws the toy's samples, the digits' split, and the subset when ``*_per_class`` is given.
+        seed: draws the toy's samples, the digits' split, and the subset when ``*_per_class`` is given; 0 to 2**32 - 1.
         root: where CIFAR and STL lie or are downloaded to (default: the folder that the environment variable PAGKIT_DATA
             names, else ``~/.cache/pagkit/data``), and what a relative ``folder:`` path starts from (default: the working directory).
         train_per_class, test_per_class: keep at most this many examples of each class. For the toy this is
@@ -53,24 +56,18 @@ def load(
         A :class:`Task`. Images are float32 in [0, 1], shape (C, H, W); the toy has infinite bounds.
 
     Raises:
-        ValueError: unknown name, a count below one, a ``holdout`` that leaves nothing, a malformed folder, an unreadable image. Of a
-            folder, files that are no images are left out with a warning.
+        TypeError: a name that is no text, a seed or count that is no whole number.
+        ValueError: unknown name, a seed out of range, a count below one, a ``holdout`` that leaves nothing, a malformed folder, an
+            unreadable image, more of the toy than memory holds. Of a folder, files that are no images are left out with a warning.
         FileNotFoundError: the folder, or its ``train`` or ``test`` part, is missing.
         ConnectionError: CIFAR or STL is missing or damaged and cannot be downloaded; says which file to put where.
     """
+    seed = whole("seed", seed, 0, SEEDS - 1)
     counts = {"train_per_class": train_per_class, "test_per_class": test_per_class, "size": size, "holdout": holdout}
-    counts["test_skip_per_class"] = test_skip_per_class
-    for key, value in counts.items():
-        if value is not None and value < 1:
-            raise ValueError(f"{key} is {value}; expected at least 1")
-    if name not in NAMES[:-1] and not name.startswith("folder:"):
-        raise ValueError(f"unknown data set {name!r}; expected one of {', '.join(NAMES)}")
-    if test_skip_per_class is not None and name in ("three-modes", "digits"):
-        raise ValueError(f"test_skip_per_class={test_skip_per_class} was given for {name!r}; only images of {', '.join(NAMES[2:])} have it")
-    if size is not None and name in ("three-modes", "digits"):
-        raise ValueError(f"size={size} was given for {name!r}; only {', '.join(NAMES[2:])} can be resized")
-    if root is not None and name in ("three-modes", "digits"):
-        raise ValueError(f"root={str(root)!r} was given for {name!r}, which needs no files; only {', '.join(NAMES[2:-1])} have one")
+    for key, value in (counts := {**counts, "test_skip_per_class": test_skip_per_class}).items():
+        counts[key] = None if value is None else whole(key, value, 1)
+    train_per_class, test_per_class, size, holdout, test_skip_per_class = counts.values()
+    _check_name(name, root, test_skip_per_class, size)
     generator, aside = torch.Generator().manual_seed(seed), "" if holdout is None else f"+holdout={holdout}"
     if name == "three-modes":
         task = _three_modes(seed, 3000 if train_per_class is None else train_per_class, test_per_class or 300)
@@ -84,9 +81,9 @@ def load(
         return replace(task, train=train, test=test, name=name + aside)
     if name in downloads.DOWNLOADS:
         where = root or os.environ.get("PAGKIT_DATA") or Path.home() / ".cache" / "pagkit" / "data"
-        files = downloads.download(name, Path(where).expanduser(), size)
+        files = downloads.download(name, Path(os.path.expanduser(where)), size)
     else:
-        path = Path(root or ".") / Path(name.removeprefix("folder:")).expanduser()
+        path = Path(os.path.expanduser(root or ".")) / os.path.expanduser(name.removeprefix("folder:"))
         name, files = f"folder:{Path(os.path.abspath(path)).name}", folders.folder(path, size)
     train, test = _choose(files, train_per_class, test_per_class, holdout, generator, test_skip_per_class or 0)
     task = Task(name + aside, files.classes, (0.0, 1.0), train, test)
@@ -94,6 +91,20 @@ def load(
     if shapes[0] != shapes[1]:
         raise ValueError(f"images of {name} differ in shape: train has {shapes[0]}, test {shapes[1]}; expected one: set size")
     return task
+
+
+def _check_name(name: Any, root: str | Path | None, test_skip_per_class: int | None, size: int | None) -> None:
+    """Refuse a data set that is not known, and options that it does not have."""
+    if not isinstance(name, str):
+        raise TypeError(f"the data set is {name!r}; expected its name as text, one of {', '.join(NAMES)}")
+    if name not in NAMES[:-1] and not name.startswith("folder:"):
+        raise ValueError(f"unknown data set {name!r}; expected one of {', '.join(NAMES)}")
+    if test_skip_per_class is not None and name in ("three-modes", "digits"):
+        raise ValueError(f"test_skip_per_class={test_skip_per_class} was given for {name!r}; only images of {', '.join(NAMES[2:])} have it")
+    if size is not None and name in ("three-modes", "digits"):
+        raise ValueError(f"size={size} was given for {name!r}; only {', '.join(NAMES[2:])} can be resized")
+    if root is not None and name in ("three-modes", "digits"):
+        raise ValueError(f"root={str(root)!r} was given for {name!r}, which needs no files; only {', '.join(NAMES[2:-1])} have one")
 
 
 def _choose(
@@ -133,7 +144,10 @@ def _three_modes(seed: int, train_per_class: int, test_per_class: int) -> Task:
     def draw(per_class: int) -> Split:
         if per_class % 3:
             raise ValueError(f"three-modes has {per_class} examples a class; expected a multiple of 3")
-        centres = torch.tensor(MODES, dtype=torch.float32).repeat_interleave(per_class // 3, dim=1).flatten()
+        try:
+            centres = torch.tensor(MODES, dtype=torch.float32).repeat_interleave(per_class // 3, dim=1).flatten()
+        except RuntimeError as error:  # torch's for memory that is not there
+            raise ValueError(f"three-modes has {per_class} examples a class; expected as many as memory holds") from error
         x1 = 10 * centres + torch.randn(len(centres), generator=generator)
         y = torch.arange(2).repeat_interleave(per_class)
         return Split(torch.stack([x1, 2 * x1], dim=1), y)

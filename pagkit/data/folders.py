@@ -131,7 +131,11 @@ def _read_image(file: Path, grey: bool, size: int | None) -> np.ndarray:
             pixels, top = np.asarray(image), 1 if image.mode == "F" else 65535
             if not (pixels.min() >= 0 and pixels.max() <= top):
                 raise ValueError(f"its values run from {pixels.min()} to {pixels.max()}; expected 0 to {top} (mode {image.mode})")
-            image = Image.fromarray((pixels * (255 / top)).round().astype(np.uint8))
+            if getattr(stored, "tag_v2", {}).get(262) == 0:  # a TIFF in which 0 is white; Pillow turns 8 bits, and not these
+                pixels = top - pixels
+            grey8 = (pixels * (255 / top)).round().astype(np.uint8)
+            grey8[np.asarray(image) == image.info.get("transparency", np.nan)] = 255  # the one value of a PNG that is transparent
+            image = Image.fromarray(grey8)
         if image.has_transparency_data:
             image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA"))
         image = image.convert("L" if grey else "RGB")

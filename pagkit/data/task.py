@@ -46,6 +46,9 @@ class Task:
     train: Split
     test: Split
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "bounds", tuple(self.bounds))  # where a list is given, too: bounds are compared
+
     @property
     def shape(self) -> tuple[int, ...]:
         """The shape of one input, (2,) for the toy and (C, H, W) for images."""

@@ -1,6 +1,7 @@
 """Diffusion models of small images with classes, for their scores.
 
 - ``denoiser``: the network that guesses noise, and what it can be asked: scores and samples
+- ``checks``: what that refuses
 - ``ddpm``: :class:`DDPM`, a denoiser that is built and trained
 - ``pretrained``: what is trained once and found again
 """

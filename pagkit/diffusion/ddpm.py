@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from ..attacks import checks
 from ..data import Task
 from ..data.defaults import plain_defaults
+from ..data.numbers import wholes
 from ..exact import ALPHA_BAR, STEPS
 from ..models import ordinary
 from ..recipe import Recipe
@@ -66,12 +67,12 @@ class DDPM(Denoiser):
             progress: show a bar, once training has taken two seconds.
 
         Raises:
-            TypeError: training inputs that are not floating point, or labels that are not int64.
+            TypeError: training inputs that are not floating point, labels that are not int64, widths that are no whole numbers.
             ValueError: an empty training split, labels that are not (N,) or out of range, epochs or batch size below 1, a share outside
                 [0, 1), those of :class:`DDPM`, and checkpoints that do not fit.
             pagkit.training.TrainingDiverged: a loss that is not finite.
         """
-        options = {"widths": list(widths), "patch": patch, "drop": drop, "ema": ema}
+        options = {"widths": list(wholes("widths", widths)), "patch": patch, "drop": drop, "ema": ema}
         recipe = Recipe(
             name="DDPM",
             task=task.name,

@@ -27,13 +27,14 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..data.defaults import plain_defaults
+from ..data.numbers import whole
 from ..exact import BETAS, STEPS, alpha_bar
 from ..models import load_weights, save_weights
+from . import checks
+from .checks import GROUPS
 
 if TYPE_CHECKING:
     from diffusers.models import UNet2DModel
-
-GROUPS = 8  # of the group normalisation: widths are multiples of it
 
 
 class Denoiser:
@@ -43,26 +44,19 @@ class Denoiser:
         shape: (channels, side, side) of an image.
         classes: their number, C.
         bounds: finite lowest and highest value of an input.
-        widths: channels at each resolution; the image is halved between one and the next, and the last one has attention.
+        widths: channels at each resolution, multiples of 8 and one of them 16 or more; the image is halved between one and the next,
+            and the last one has attention.
         patch: side of the squares of pixels that the network takes as one pixel with ``patch**2`` times the channels: 2 makes a
             step about four times cheaper, and the finest detail coarser.
 
     Raises:
-        ValueError: not images, bounds that are not finite, widths or a patch that do not fit the image.
+        TypeError, ValueError: as of :func:`pagkit.diffusion.checks.network`.
     """
 
     def __init__(
         self, shape: Sequence[int], classes: int, bounds: Sequence[float], *, widths: Sequence[int] = (32, 64), patch: int = 1
     ) -> None:
-        if len(shape) != 3 or not all(map(math.isfinite, bounds)):
-            raise ValueError(f"inputs have shape {tuple(shape)} and bounds {tuple(bounds)}; expected images (C, H, W) with finite bounds")
-        if patch < 1:
-            raise ValueError(f"patch is {patch}; expected at least 1")
-        factor = patch * 2 ** (len(widths) - 1)
-        if shape[1] % factor or shape[2] % factor:
-            raise ValueError(f"images are {shape[1]} x {shape[2]}; {len(widths)} widths and patch {patch} need sides divisible by {factor}")
-        if not widths or any(width < 1 or width % GROUPS for width in widths):
-            raise ValueError(f"widths are {tuple(widths)}; expected at least one, each a multiple of {GROUPS}")
+        widths, patch = checks.network(shape, bounds, widths, patch)
         self.shape, self.classes, self.bounds, self.patch = tuple(shape), classes, tuple(bounds), patch
         self.widths: tuple[int, ...] | None = tuple(widths)
         plain = len(widths) - 1
@@ -112,7 +106,7 @@ class Denoiser:
     @plain_defaults()
     def noised(self, x: Tensor, t: int, *, generator: torch.Generator) -> Tensor:
         """x_t in model space (N, *shape) for images x inside the bounds. Errors as in :meth:`encode` and :meth:`score`."""
-        a, z = alpha_bar(t), self.encode(x)
+        a, z = alpha_bar(whole("t", t)), self.encode(x)
         noise = torch.randn(z.shape, generator=generator, device=generator.device).to(z)
         return math.sqrt(a) * z + math.sqrt(1 - a) * noise
 
@@ -130,10 +124,12 @@ class Denoiser:
             ``-noise_theta(x_t, t, y) / sqrt(1 - abar_t)``, (N, *shape), on the device of x_t.
 
         Raises:
+            TypeError: x_t that is not floating point, a t that is no whole number.
             ValueError: another shape, t or y out of range.
         """
-        a = alpha_bar(t)
+        a = alpha_bar(t := whole("t", t))
         self._check_shape(x_t)
+        checks.noised(x_t)
         return (-self.guess(x_t, torch.tensor(t), self._labels(y, len(x_t))) / math.sqrt(1 - a)).to(x_t)
 
     @plain_defaults()
@@ -161,18 +157,12 @@ class Denoiser:
             Images (N, *shape) float32 inside the bounds, on the CPU.
 
         Raises:
-            ValueError: a label or ``steps`` out of range, less than one image or one at a time.
+            TypeError, ValueError: as of :func:`pagkit.diffusion.checks.sampling`, and a label out of range.
         """
-        if batch_size is not None and batch_size < 1:
-            raise ValueError(f"batch_size is {batch_size}; expected at least 1")
-        if not 1 <= steps <= STEPS:
-            raise ValueError(f"steps is {steps}; expected 1 to {STEPS}")
-        count = labels if isinstance(labels, int) else len(labels)
-        if count < 1:
-            raise ValueError(f"{count} images were asked for; expected at least 1")
+        count, classes = checks.sampling(labels, guidance, steps, batch_size)
         generator = generator or torch.Generator().manual_seed(0)
         anyone = self._labels(None, count)
-        wanted = None if isinstance(labels, int) else self._labels(labels, count)
+        wanted = self._labels(labels, count) if classes else None
         from diffusers import DDPMScheduler
 
         scheduler: Any = DDPMScheduler(STEPS, trained_betas=BETAS.tolist(), timestep_spacing="trailing")
@@ -207,8 +197,10 @@ class Denoiser:
 
         Raises:
             FileNotFoundError: no such file.
-            ValueError: a file that :meth:`save` did not write.
+            ValueError: a folder, or a file that :meth:`save` did not write.
         """
+        if Path(path).is_dir():
+            raise ValueError(f"{path} is a folder; expected a .safetensors file that DDPM.save wrote")
         try:
             state, metadata = load_weights(path)
             with plain_defaults(), torch.random.fork_rng(devices=[]):

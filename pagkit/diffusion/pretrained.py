@@ -18,6 +18,8 @@ from ..recipe import SETTING, Recipe, recipe_names
 from ..training import processes
 from .ddpm import DDPM, build, train
 
+RUN = "model.safetensors"  # in the folder of a run, see pagkit.experiment
+
 
 def find(source: str | Path, task: Task, *, device: torch.device | str = "cpu", progress: bool = True) -> DDPM:
     """A diffusion model from a file or a folder, or by recipe: trained once for a data set, then kept.
@@ -27,7 +29,7 @@ def find(source: str | Path, task: Task, *, device: torch.device | str = "cpu", 
     training has checkpoints beside that file while it lasts: one that was stopped is taken up where it stood.
 
     Args:
-        source: a ``.safetensors`` file that :meth:`pagkit.diffusion.DDPM.save` wrote, a diffusers folder, see
+        source: a ``.safetensors`` file that :meth:`pagkit.diffusion.DDPM.save` wrote, a folder of diffusers or of a run, see
             :func:`load_folder`, or the name of a recipe of method ``"ddpm"``. A folder that has a recipe's name, as that of a run
             may, is given with its path: ``./digits-ddpm``.
         task: what the recipe's model is trained on; a file's model is checked by whoever uses it.
@@ -63,20 +65,23 @@ def is_stored(source: str | Path) -> bool:
     return Path(source).is_dir() and SETTING.split(str(source))[0] not in recipe_names()
 
 
-def check_cache(source: str | Path, task: Task) -> None:
+def check_cache(source: str | Path, task: Task) -> DDPM | None:
     """Refuse now, not after a training, a recipe's model that :func:`find` could not keep or read; ``source`` and ``task`` as there.
+
+    Returns:
+        A recipe's model that has been kept; None where it would be trained, and for one that is stored elsewhere.
 
     Raises:
         PermissionError: a recipe's model would have to be trained, and the folder for it cannot be written.
         ValueError: unknown recipe; the file that was kept is not whole.
     """
     if is_stored(source):
-        return
+        return None
     if not (path := _place(Recipe.load(source), task)).is_file():
         writable(cache(), "the environment variable PAGKIT_CACHE names another folder")
-        return
+        return None
     try:
-        DDPM.load(path)
+        return DDPM.load(path)
     except ValueError as error:
         raise ValueError(f"{error}; delete it, and it is trained anew") from error
 
@@ -100,7 +105,8 @@ def cache() -> Path:
 
 
 def load_folder(folder: str | Path, task: Task) -> DDPM:
-    """A U-Net that diffusers wrote with ``save_pretrained``: the folder of the model, or of a pipeline that holds it as ``unet``.
+    """A U-Net that diffusers wrote with ``save_pretrained``: the folder of the model, or of a pipeline that holds it as ``unet``. Or the
+    model that ``pagkit train`` left in a folder, as model.safetensors; whoever uses that checks that it fits.
 
     It must guess noise, for the classes of ``task`` and one label more, the last, that stands for any class; its images must have the
     shape of the task's, with [-1, 1] for the bounds. Where its scheduler lies beside it, that must have the noise levels of
@@ -110,9 +116,11 @@ def load_folder(folder: str | Path, task: Task) -> DDPM:
         FileNotFoundError: no U-Net there.
         ValueError: one that does not fit, or files that cannot be read.
     """
+    folder = Path(folder)
+    if (folder / RUN).is_file():
+        return DDPM.load(folder / RUN)
     from diffusers import DDPMScheduler, UNet2DModel
 
-    folder = Path(folder)
     place = folder / "unet" if (folder / "unet").is_dir() else folder
     if not (place / "config.json").is_file():
         raise FileNotFoundError(f"no config.json in {place}; expected a folder that save_pretrained of a diffusers UNet2DModel wrote")

@@ -35,6 +35,14 @@ def correct(model: nn.Module, split: Split, *, batch_size: int | None = None, se
     return logits(model, split, batch_size=batch_size, seed=seed).argmax(1) == split.y.cpu()
 
 
+def part_of(split: Split, rows: Tensor, options: dict[str, Any]) -> tuple[Split, dict[str, Any]]:
+    """These rows of ``split``, and the options of an attack on them: offsets, of which there is one a row, are theirs alone."""
+    if options.get("offsets") is not None:
+        checks.offsets(options["offsets"], split.x)
+        options = {**options, "offsets": options["offsets"][rows]}
+    return Split(split.x[rows], split.y[rows]), options
+
+
 def attacked(
     model: nn.Module,
     split: Split,
@@ -59,6 +67,7 @@ def attacked(
     for rows, x, y in progress_bar(list(batches(model, split, batch_size)), "attack", "batch", show=progress):
         goal = None if goals is None else (goals[rows] if goals.ndim else goals).to(y.device)
         if goal is None or not (goal == y).all():
-            x = attacks.pgd(model, x, y, threat, target=goal, generator=generator, **options)
-        moved.append(x.to(split.x.device))
+            _, own = part_of(split, rows, options)
+            x = attacks.pgd(model, x, y, threat, target=goal, generator=generator, **own)
+        moved.append(x.detach().to(split.x.device))
     return Split(torch.cat(moved), split.y)

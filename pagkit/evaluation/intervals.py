@@ -6,6 +6,7 @@ import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from numbers import Integral
 
 import numpy as np
 import torch
@@ -22,7 +23,8 @@ class Score:
             With it two scores of the same examples can be compared pair by pair. Whether scores are equal does not depend on it.
 
     Raises:
-        ValueError: total below 1, correct outside [0, total], or ``held`` of another length or with another number of bits.
+        ValueError: counts that are no whole numbers, total below 1, correct outside [0, total], or ``held`` of another length or with
+            another number of bits.
     """
 
     correct: int
@@ -30,6 +32,9 @@ class Score:
     held: str = field(default="", compare=False, repr=False)
 
     def __post_init__(self) -> None:
+        for name, found in (("correct", self.correct), ("total", self.total)):
+            if not isinstance(found, Integral) or isinstance(found, bool):
+                raise ValueError(f"{name} is {found!r}; expected a whole number")
         if self.total < 1 or not 0 <= self.correct <= self.total:
             raise ValueError(f"{self.correct} of {self.total} correct; expected 0 <= correct <= total and total >= 1")
         if self.held and self._bits() is None:
@@ -77,7 +82,7 @@ def wilson(rate: float, total: int) -> tuple[float, float]:
     n, z = total, 1.959964
     centre = (rate + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * math.sqrt(rate * (1 - rate) / n + z * z / (4 * n * n))
-    return max(0.0, centre - half), min(1.0, centre + half)
+    return max(0.0, min(rate, centre - half)), min(1.0, max(rate, centre + half))  # rounding would leave a rate of 0 or 1 outside
 
 
 def t_interval(values: Sequence[float]) -> tuple[float, float]:

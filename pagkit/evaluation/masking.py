@@ -11,7 +11,8 @@
    at every scale, so running it twice compares a thing with itself. The log-odds that PGD climbs
    (:func:`pagkit.models.log_odds`) are scale-free at both ends only: times 100 they are the margin to the best other
    class, times 0.01 to the mean of the others. If either end finds more, the loss was in the way.
-8. The gradient of the log-odds at x is nowhere zero. (That of cross-entropy vanishes for every confident model.)
+8. The gradient of the log-odds at x is nowhere zero. (That of cross-entropy vanishes for every confident model.) The median of
+   an even number of norms is the lower of the two in the middle.
 9. All attacks together, the worst case of each example, leave about as many as PGD does.
 10. The gradient at x is finite everywhere. Entries that are nan or infinite move nothing, so an attack is blind there.
 """
@@ -38,16 +39,25 @@ from .attacked import attacked, correct, logits
 from .intervals import Score
 from .tables import Table
 
+VERDICTS = {True: "pass", False: "fail", None: "not run"}
 SLACK = 0.02  # share of the examples by which two attacks may differ, rounded up to whole examples
 
 
 @dataclass(frozen=True)
 class Check:
-    """One row: what should hold, ``"pass"``, ``"fail"`` or ``"not run"``, and the figure that this rests on."""
+    """One row: what should hold, ``"pass"``, ``"fail"`` or ``"not run"``, and the figure that this rests on.
+
+    Raises:
+        ValueError: another verdict.
+    """
 
     name: str
     verdict: str
     figure: str
+
+    def __post_init__(self) -> None:
+        if self.verdict not in VERDICTS.values():
+            raise ValueError(f"verdict is {self.verdict!r}; expected one of {', '.join(VERDICTS.values())}")
 
 
 @dataclass(frozen=True)
@@ -200,7 +210,7 @@ class _Scaled(nn.Module):
 
 
 def _check(name: str, passed: bool | None, figure: str) -> Check:
-    return Check(name, {True: "pass", False: "fail", None: "not run"}[passed], figure)
+    return Check(name, VERDICTS[passed], figure)
 
 
 def _diagonal(x: Tensor, threat: Threat) -> float:

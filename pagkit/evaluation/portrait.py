@@ -16,7 +16,7 @@ from ..models import batches, differentiable, gradient_in, logits_of, seeded
 
 @dataclass(frozen=True)
 class Portrait:
-    """Medians over the examples that the model reads right.
+    """Medians over the examples that the model reads right; of an even number, the lower of the two values in the middle.
 
     Attributes:
         margin: logit of the label minus that of the likeliest other class.
@@ -48,12 +48,13 @@ def portrait(model: nn.Module, task: Task, *, directions: int = 20, batch_size: 
     A gradient's entries that are nan or infinite count as 0; a RuntimeWarning says how many inputs had any.
 
     Raises:
-        TypeError, ValueError: fewer directions than 1 or more than an input has entries; no test example read right; test examples that
-            :func:`pagkit.evaluation.accuracy` refuses.
+        TypeError, ValueError: fewer directions than 1, more than an input has entries, or as many as there are training inputs, which
+            lie in one fewer; no test example read right; test examples that :func:`pagkit.evaluation.accuracy` refuses.
     """
-    size = task.train.x[:1].numel()
-    if not 1 <= directions <= size:
-        raise ValueError(f"directions is {directions}; expected 1 to {size}, the entries of an input")
+    size, most = task.train.x[:1].numel(), len(task.train) - 1
+    if not 1 <= directions <= min(size, most):
+        limit = f"{size}, the entries of an input" if size <= most else f"{most}, one fewer than the {most + 1} training inputs"
+        raise ValueError(f"directions is {directions}; expected 1 to {limit}")
     checks.rows(task.test.x, task.test.y)
     flat = task.train.x.flatten(1)
     basis = torch.linalg.svd(flat - flat.mean(0), full_matrices=False).Vh[:directions]
@@ -77,11 +78,18 @@ def _rows(model: nn.Module, x: Tensor, y: Tensor, basis: Tensor) -> tuple[Tensor
     gaps = logits.gather(1, y[:, None]) - logits  # (N, C), 0 for the label
     each, bad = zip(*(finite(gradient_in(x, gap.sum(), retain_graph=True).flatten(1)) for gap in gaps.unbind(1)), strict=True)
     broken = torch.stack([torch.zeros_like(right), *(rows for rows in bad if rows is not None)]).any(0)
-    slopes = torch.stack([g.norm(dim=1) for g in each], dim=1)
+    slopes = torch.stack([_sized(g)[0] for g in each], dim=1)
     others = torch.ones_like(gaps, dtype=torch.bool).scatter(1, y[:, None], False)
     margin, rival = gaps.where(others, torch.inf).min(1)
     gradient = torch.stack(each, dim=1)[torch.arange(len(x)), rival]
     radius = (gaps / slopes.clamp_min(torch.finfo(slopes.dtype).tiny)).where(others, torch.inf).amin(1)
-    slope = gradient.norm(dim=1)
-    share = (gradient @ basis.T).square().sum(1) / slope.square().clamp_min(torch.finfo(slope.dtype).tiny)
+    slope, gradient = _sized(gradient)
+    share = (gradient @ basis.T).square().sum(1) / gradient.norm(dim=1).square().clamp_min(torch.finfo(slope.dtype).tiny)
     return torch.stack([margin, slope, radius, share], dim=1)[right].detach(), broken[right]
+
+
+def _sized(gradient: Tensor) -> tuple[Tensor, Tensor]:
+    """L2 lengths (N,) of the rows of ``gradient`` (N, D), and the rows; those whose squares would round to 0 or infinity are scaled."""
+    largest = gradient.abs().amax(1, keepdim=True)
+    size = torch.where((largest == 0) | ((largest > 1e-12) & (largest < 1e15)), 1, largest)
+    return (gradient / size).norm(dim=1) * size[:, 0], gradient / size

@@ -13,7 +13,7 @@ from .. import exact
 from ..attacks import Threat
 from ..attacks.autoattack import perturb
 from ..data import Split
-from .attacked import attacked, correct, logits
+from .attacked import attacked, correct, logits, part_of
 from .intervals import Score
 
 
@@ -61,8 +61,9 @@ def robust_accuracy(
         progress: show a bar, once it has taken two seconds.
         generator: source of all random starts; default: a fresh one with seed 0.
         batch_size: as in :func:`accuracy`.
-        options: of :func:`pagkit.attacks.pgd` (steps, step_size, restarts, random_start, keep). For a model that draws random numbers
-            take ``keep="last"``: the default rests on the first draw that is fooled, which the next need not confirm.
+        options: of :func:`pagkit.attacks.pgd` (steps, step_size, restarts, random_start, keep; offsets, of the shape of ``split.x``).
+            For a model that draws random numbers take ``keep="last"``: the default rests on the first draw that is fooled, which the
+            next need not confirm.
 
     Raises:
         TypeError, ValueError: an empty split, ``likeliest`` negative, not below the number of classes, or together with a target, a
@@ -76,8 +77,8 @@ def robust_accuracy(
         held &= correct(model, split, batch_size=batch_size)
     for goal in _likeliest(model, split, likeliest, batch_size):
         if len(rows := held.nonzero().flatten()):
-            part = Split(split.x[rows], split.y[rows])
-            held[rows] = correct(model, attacked(model, part, threat, target=goal[rows], **options), batch_size=batch_size)
+            part, own = part_of(split, rows, options)
+            held[rows] = correct(model, attacked(model, part, threat, target=goal[rows], **own), batch_size=batch_size)
     return Score.of(held)
 
 
@@ -134,8 +135,8 @@ def robustness_curve(
     for eps in sorted(set(eps_list)):
         threat, rows = Threat(norm, eps, bounds), held.nonzero().flatten()
         if len(rows):
-            left = Split(split.x[rows], split.y[rows])
-            held[rows] = correct(model, attacked(model, left, threat, **how), batch_size=batch_size)
+            left, own = part_of(split, rows, how)
+            held[rows] = correct(model, attacked(model, left, threat, **own), batch_size=batch_size)
         scores[eps] = Score.of(held)
     return [scores[eps] for eps in eps_list]
 

@@ -48,7 +48,8 @@ def radius(model: nn.Module, x: Tensor) -> Tensor:
         Distances (N,) float64, in the units of x; ``inf`` if the model gives one class everywhere, 0 where two classes tie on a whole cell.
 
     Raises:
-        ValueError: x is not (N, 2) or not finite; the model has another architecture, or weights that are nan or infinite.
+        ValueError: x is not (N, 2) or not finite; the model has another architecture, a hook or a ``forward`` of its own, or weights that
+            are nan or infinite.
     """
     if x.ndim != 2 or x.shape[1] != 2:
         raise ValueError(f"x has shape {tuple(x.shape)}; expected points (N, 2): exact radii are for two inputs only")
@@ -72,10 +73,10 @@ def boundary(model: nn.Module, box: tuple[float, float, float, float]) -> Tensor
         Line segments (S, 2, 2), float64, that is S segments, two ends, two coordinates.
 
     Raises:
-        ValueError: the box is empty, or the model is none that :func:`radius` takes.
+        ValueError: the box is empty or infinite or has not four ends, or the model is none that :func:`radius` takes.
     """
-    if not (box[0] < box[1] and box[2] < box[3]):
-        raise ValueError(f"box is {box}; expected (x1_low, x1_high, x2_low, x2_high) with low < high")
+    if not (len(box) == 4 and all(map(math.isfinite, box)) and box[0] < box[1] and box[2] < box[3]):
+        raise ValueError(f"box is {box}; expected (x1_low, x1_high, x2_low, x2_high), finite, with low < high")
     found = pieces(model)
     walls = torch.tensor([[1.0, 0.0], [-1.0, 0.0], [0.0, 1.0], [0.0, -1.0]], dtype=torch.float64)
     offsets = torch.tensor([-box[0], box[1], -box[2], box[3]], dtype=torch.float64)
@@ -106,6 +107,8 @@ def _layers(model: nn.Module) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         raise ValueError(f"the model is [{found}]; exact radii need [Linear, ReLU, Linear], one hidden ReLU layer")
     if hooked := [type(m).__name__ for m in model.modules() if m._forward_hooks or m._forward_pre_hooks]:
         raise ValueError(f"the model has a forward hook at its {hooked[0]}, which may change what it says; expected none")
+    if replaced := [type(m).__name__ for m in model.modules() if "forward" in vars(m)]:
+        raise ValueError(f"the model has another forward at its {replaced[0]}, put there after it was made; expected none")
     first, _, second = layers
     if first.in_features != 2:
         raise ValueError(f"the model has {first.in_features} inputs; exact radii need 2")

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from ..data import MODES, Task
 from ..data.defaults import plain_defaults
+from ..data.numbers import whole
 
 STEPS = 1000  # noise levels of the DDPM
 BETAS = torch.linspace(1e-4, 0.02, STEPS, dtype=torch.float64)
@@ -30,9 +31,10 @@ def alpha_bar(t: int) -> float:
     """``abar_t`` of noise level t: near 1 at t = 0 (hardly any noise), near 0 at t = 999 (hardly any signal).
 
     Raises:
+        TypeError: t is no whole number.
         ValueError: t outside [0, 1000).
     """
-    if not 0 <= t < STEPS:
+    if not 0 <= whole("t", t) < STEPS:
         raise ValueError(f"t is {t}; expected a noise level in [0, {STEPS})")
     return ALPHA_BAR[t].item()
 
@@ -55,12 +57,15 @@ def score(task: Task, x: Tensor, t: int, y: Tensor | int | None = None) -> Tenso
         Scores (N, 2) float64, in one over the units of x.
 
     Raises:
-        ValueError: another task, x not (N, 2), t or y out of range.
+        TypeError: t is no whole number.
+        ValueError: another task, x not (N, 2) or with a coordinate that is nan or infinite, t or y out of range.
     """
     if task.name.partition("+")[0] != "three-modes":
         raise ValueError(f"the task is {task.name!r}; exact scores are known for 'three-modes' only")
     if x.ndim != 2 or x.shape[1] != 2:
         raise ValueError(f"x has shape {tuple(x.shape)}; expected points (N, 2)")
+    if broken := int((~x.isfinite()).any(1).sum()):
+        raise ValueError(f"x has {broken} of {len(x)} points with a coordinate that is nan or infinite; expected finite ones")
     a, x = alpha_bar(t), x.detach().double()
     line = torch.tensor([1.0, 2.0], dtype=torch.float64, device=x.device)
     centres = math.sqrt(a) * 10 * torch.tensor(MODES, dtype=torch.float64, device=x.device).flatten()[:, None] * line  # (6, 2)

@@ -20,6 +20,8 @@ def bent_score(answer: object) -> Checked:
     if not isinstance(answer, tuple) or len(answer) != 2 or not isinstance(answer[1], Tensor):
         raise TypeError(f"the answer is {described(answer)}; expected a pair: a function score(points) -> (N,), and the direction m (D,)")
     score, m = function(answer[0], "score(points (N, D)) -> (N,)"), answer[1]
+    if not m.isfinite().all():
+        return wrong("the direction m has entries that are nan or infinite")
     draw = torch.Generator().manual_seed(0)
     points = (torch.randint(17, (60, len(m)), generator=draw) / 16).to(m.dtype).requires_grad_()
     value = score(points)
@@ -108,6 +110,9 @@ def softer_neighbour(answer: object) -> Checked:
     shape = (len(digits), 10, 64)
     if directions.shape != shape or posterior.shape != shape[:2]:
         raise ValueError(f"the shapes are {tuple(directions.shape)} and {tuple(posterior.shape)}; expected {shape} and {shape[:2]}")
+    for name, part in (("directions", directions), ("posterior", posterior)):
+        if bad := int((~part.isfinite()).sum()):
+            return wrong(f"{bad} entries of the {name} are nan or infinite")
     if (apart := (posterior.sum(1) - 1).abs().max()) > 1e-3:
         return wrong(f"the posterior of some row sums to 1 only within {apart:.2g}")
     size = directions.norm(dim=2).mean()

@@ -2,22 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import copy
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+
+from ..data.defaults import plain_defaults
+
+
+@contextmanager
+def as_usual() -> Iterator[None]:
+    """Inside, torch has its own defaults and keeps gradients, whatever the reader's notebook is in: ``no_grad`` or inference mode."""
+    with plain_defaults(), torch.inference_mode(False), torch.enable_grad():
+        yield
 
 
 def function(answer: object, call: str) -> Callable[..., Any]:
-    """The answer, if it can be called.
+    """The answer, if it can be called. It gets copies of tensors and models, so what it writes into is not what it is judged by.
 
     Raises:
         TypeError: it cannot; the error shows ``call``, the call that was expected.
     """
     if not callable(answer) or isinstance(answer, type):
         raise TypeError(f"the answer is {described(answer)}; expected a function {call}")
-    return answer
+    return lambda *given: answer(*map(_copied, given))
+
+
+def _copied(value: Any) -> Any:
+    if isinstance(value, Tensor):
+        return value.clone()
+    return copy.deepcopy(value) if isinstance(value, nn.Module) else value
 
 
 def numbers(answer: object, what: str) -> list[float]:
@@ -25,7 +43,7 @@ def numbers(answer: object, what: str) -> list[float]:
 
     Raises:
         TypeError: it is no sequence of numbers.
-        ValueError: it has another length.
+        ValueError: it has another length, or a number is nan.
     """
     names = what.split(", ")
     if isinstance(answer, Tensor):
@@ -34,7 +52,10 @@ def numbers(answer: object, what: str) -> list[float]:
         raise TypeError(f"the answer is {described(answer)}; expected {len(names)} numbers: ({what})")
     if len(answer) != len(names):
         raise ValueError(f"the answer has {len(answer)} numbers; expected {len(names)}: ({what})")
-    return [float(value) for value in answer]
+    found = [float(value) for value in answer]
+    if unknown := [name for name, value in zip(names, found, strict=True) if math.isnan(value)]:
+        raise ValueError(f"the answer has nan for {', '.join(unknown)}; expected {len(names)} numbers: ({what})")
+    return found
 
 
 def table(answer: object, keys: Sequence[object], what: str) -> dict[Any, float]:
@@ -42,18 +63,22 @@ def table(answer: object, keys: Sequence[object], what: str) -> dict[Any, float]
 
     Raises:
         TypeError: it is no dict of numbers.
-        ValueError: a key is missing; others may stand beside those asked for.
+        ValueError: a key is missing, or has nan; others may stand beside those asked for.
     """
     if not isinstance(answer, Mapping) or not all(map(is_number, answer.values())):
         raise TypeError(f"the answer is {described(answer)}; expected a dict with the {what}")
     if missing := [key for key in keys if key not in answer]:
         raise ValueError(f"the answer has no entry for {', '.join(map(repr, missing))}; expected the {what}")
-    return {key: float(answer[key]) for key in keys}
+    found = {key: float(answer[key]) for key in keys}
+    if unknown := [key for key, value in found.items() if math.isnan(value)]:
+        raise ValueError(f"the answer has nan for {', '.join(map(repr, unknown))}; expected the {what}")
+    return found
 
 
 def is_number(value: object) -> bool:
     """A number, or a tensor or array of one number; no bool."""
-    return not isinstance(value, bool | str) and hasattr(value, "__float__") and getattr(value, "size", 1) != 0
+    count = value.numel() if isinstance(value, Tensor) else getattr(value, "size", 1)
+    return not isinstance(value, bool | str) and hasattr(value, "__float__") and count == 1
 
 
 def described(value: object) -> str:

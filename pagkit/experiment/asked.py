@@ -45,7 +45,7 @@ def load(recipe: Recipe, folder: str | Path | None) -> tuple[Recipe, Task]:
 def unskipped(recipe: Recipe, folder: str | Path | None) -> tuple[Recipe, list[str]]:
     """The recipe without its ``test_skip_per_class`` where that would leave a class of the folder empty; a note on it is a warning, too."""
     skip, options = recipe.data.get("test_skip_per_class"), {**recipe.data, "test_skip_per_class": None}
-    if folder is None or skip is None or recipe.data.get("holdout") or not 0 < (found := fewest(Path(folder).expanduser())) <= skip:
+    if folder is None or skip is None or recipe.data.get("holdout") or not 0 < (found := fewest(Path(os.path.expanduser(folder)))) <= skip:
         return recipe, []
     why = f"folder:{Path(os.path.abspath(folder)).name} has {found} test image{'s' * (found > 1)} of a class"
     note = f"recipe {recipe.name!r}: data.test_skip_per_class is {skip}; {why}, so none are left out"

@@ -12,10 +12,12 @@ from torch import nn
 from .. import attacks, diffusion, evaluation, targets
 from ..attacks.autoattack import PARTS, plan
 from ..data import Split, Task
+from ..data.files import writable
 from ..diffusion import DDPM
 from ..evaluation.metrics import measure
 from ..recipe import Recipe
 from ..targets.named import scores_of
+from ..targets.scores import kept_in
 from ..training.fit import check
 from .asked import build, denoiser, helper, helpers, lowered, named
 
@@ -24,13 +26,13 @@ def rehearse(recipe: Recipe, task: Task, device: torch.device, model: nn.Module 
     """Try what the recipe asks for: its training unless there is a ``model``, then each measurement, in the least that shows a slip.
 
     PGD takes one step on two examples, an exact radius is found at one, a diffusion model says one score, and AutoAttack is only asked
-    for its plan. Nothing is trained, and nothing that stays is written: where a diffusion model would be trained and kept, its folder is
-    made, and tried.
+    for its plan. Nothing is trained, and nothing that stays is written: where a diffusion model would be trained and kept, or directions
+    found and kept, the folder is made, and tried.
 
     Raises:
         ValueError: says recipe and key, what was found and what was expected.
         FileNotFoundError: no such file of a diffusion model.
-        PermissionError: a diffusion model could not be kept.
+        PermissionError: a diffusion model, or the directions of the training split, could not be kept.
     """
     if model is None:
         _training(recipe, task)
@@ -54,18 +56,20 @@ def rehearse(recipe: Recipe, task: Task, device: torch.device, model: nn.Module 
 
 
 def _training(recipe: Recipe, task: Task) -> None:
-    model = build(recipe, task)
-    if isinstance(model, DDPM):
+    trained = build(recipe, task)
+    if isinstance(trained, DDPM):
         with named(recipe, f"model {recipe.model}"):
-            _score(model, task)
+            _score(trained, task)
         return
     with named(recipe, "training"):
-        check(model, task, recipe)
+        check(trained, task, recipe)
         if "adversarial" in recipe.method:
             attacks.Threat(recipe.norm, recipe.eps, task.bounds)
     if recipe.target is not None:
         with named(recipe, f"target {recipe.target}"):
-            _target(recipe.target, recipe.target_options, task)
+            model = _target(recipe.target, recipe.target_options, task)
+        if model is not None and recipe.target_options.get("change") not in ("random_image", "mean_image", "smooth_field"):
+            _keepable(model, recipe.target_options, task)  # other changes look at scores
 
 
 def _metric(model: nn.Module, task: Task, metric: str, options: dict[str, Any]) -> None:
@@ -87,14 +91,17 @@ def _few(task: Task) -> Split:
     return Split(split.x[rows], split.y[rows])
 
 
-def _target(name: str, options: dict[str, Any], task: Task) -> None:
+def _target(name: str, options: dict[str, Any], task: Task) -> DDPM | None:
+    """Gives the diffusion model that the directions come from, if any; untrained where it has not been kept."""
+    model = None
     if name == "control":
         scores_of(options, options.get("ddpm"))
     if options.get("ddpm") is not None:
-        _score(_diffusion(options["ddpm"], task), task, {key: value for key, value in options.items() if key != "change"})
-        diffusion.check_cache(options["ddpm"], task)
+        model = _diffusion(options["ddpm"], task)
+        _score(model, task, {key: value for key, value in options.items() if key != "change"})
+        model = diffusion.check_cache(options["ddpm"], task) or model
     if name == "score_based":
-        return
+        return model
     if name == "control":
         targets.control(task, targets.GradientTarget("none", lambda index, x, classes: x[:, None]), change=options["change"])
     needed = 2 if name in ("nearest_neighbor", "control") else 1
@@ -102,6 +109,15 @@ def _target(name: str, options: dict[str, Any], task: Task) -> None:
         found = min(found, options.get("per_class") or found)
         if found < needed:
             raise ValueError(f"class {label!r} of {task.name} has {found} training example(s) to look among; expected at least {needed}")
+    return model
+
+
+def _keepable(model: DDPM, options: dict[str, Any], task: Task) -> None:
+    """Refuse a folder that does not have the directions of the training split, and cannot be written."""
+    folder = options.get("folder", diffusion.cache())
+    how = {key: options[key] for key in ("t", "draws", "seed") if key in options}
+    if folder is not None and not kept_in(folder, task, model, **how).is_file():
+        writable(Path(folder), "set target_options.folder to another, or to null to keep directions in memory")
 
 
 def _diffusion(source: str | Path, task: Task) -> DDPM:

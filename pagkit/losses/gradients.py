@@ -81,8 +81,8 @@ def one_of(of: str, known: tuple[str, ...]) -> None:
 
 
 def check_classes(classes: Tensor, x: Tensor) -> None:
-    if classes.ndim != 2 or len(classes) != len(x):
-        raise ValueError(f"classes have shape {tuple(classes.shape)}; expected ({len(x)}, k)")
+    if classes.ndim != 2 or len(classes) != len(x) or classes.shape[1] == 0:
+        raise ValueError(f"classes have shape {tuple(classes.shape)}; expected ({len(x)}, k) with k at least 1")
 
 
 def cosine(a: Tensor, b: Tensor) -> Tensor:

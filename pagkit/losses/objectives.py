@@ -60,8 +60,11 @@ def objective(
         :class:`Objective`, differentiable in the model's parameters (a double backward).
 
     Raises:
-        ValueError: labels of another dtype or shape, or out of range; a negative weight, two terms of a kind, a term that does not fit x.
+        ValueError: an empty batch; labels of another dtype or shape, or out of range; a negative weight, two terms of a kind, a term that
+            does not fit x.
     """
+    if len(x) == 0:
+        raise ValueError("the batch is empty; expected at least one row")
     if y.dtype != torch.int64 or y.shape != x.shape[:1]:
         raise ValueError(f"y has dtype {y.dtype} and shape {tuple(y.shape)}; expected int64 labels ({len(x)},)")
     for weight, term in terms:
@@ -118,7 +121,7 @@ def pag_loss(
         A zero gradient or a zero direction counts as cosine 0.
 
     Raises:
-        ValueError: negative weight, unknown ``of``, shapes that do not fit, classes out of range.
+        ValueError: an empty batch, negative weight, unknown ``of``, shapes that do not fit, no class or classes out of range.
     """
     return PAGLoss(*objective(model, x, y, [(weight, Alignment(directions, classes, of))], seen=attacked, compiled=compiled)[:3])
 

@@ -10,6 +10,7 @@ from torch import nn
 
 from ..data import Task
 from ..data.defaults import plain_defaults
+from ..data.numbers import whole, wholes
 from .layers import GROUPS, Mean, Normalize, Patches, ResidualBlock, TransformerBlock
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "silu": nn.SiLU, "gelu": nn.GELU}
@@ -26,6 +27,7 @@ def build(name: str, task: Task, *, seed: int = 0, **options: object) -> nn.Modu
         options: those of :func:`mlp`, :func:`cnn`, :func:`resnet_small`, :func:`resnet18` and :func:`vit`.
 
     Raises:
+        TypeError: a seed or an option that is no whole number where one is expected.
         ValueError: unknown name, unknown option, an option out of range, or a task of the wrong shape.
     """
     if name not in BUILDERS:
@@ -35,14 +37,14 @@ def build(name: str, task: Task, *, seed: int = 0, **options: object) -> nn.Modu
     if unknown := sorted(set(options) - set(known)):
         raise ValueError(f"unknown option {unknown[0]!r} for model {name!r}; expected some of {', '.join(known)}")
     with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)  # of the CPU alone, where weights are drawn
+        torch.default_generator.manual_seed(whole("seed", seed))  # of the CPU alone, where weights are drawn
         return builder(task, **options)
 
 
 def mlp(task: Task, *, hidden: Sequence[int] = (32,), activation: str = "relu", normalize: str | float = "none") -> nn.Module:
     """Fully connected network: normalisation, flatten, then ``hidden`` layers and a linear read-out."""
     act = _activation(activation)
-    if not hidden or min(hidden) < 1:
+    if not (hidden := wholes("hidden", hidden)) or min(hidden) < 1:
         raise ValueError(f"hidden is {list(hidden)}; expected at least one layer of at least one unit")
     widths = [int(torch.Size(task.shape).numel()), *hidden]
     layers = [layer for a, b in zip(widths[:-1], widths[1:], strict=True) for layer in (nn.Linear(a, b), act())]
@@ -52,8 +54,7 @@ def mlp(task: Task, *, hidden: Sequence[int] = (32,), activation: str = "relu", 
 def cnn(task: Task, *, width: int = 32, activation: str = "silu", normalize: str | float = "standardize") -> nn.Module:
     """Three 3 x 3 convolutions (the second one halves the image), then two linear layers."""
     act = _activation(activation)
-    if width < 1:
-        raise ValueError(f"width is {width}; expected at least 1")
+    width = whole("width", width, 1)
     channels, height, side = _image_shape(task, "cnn", at_least=4)
     flat = 2 * width * ((height + 1) // 2) * ((side + 1) // 2)
     return nn.Sequential(
@@ -108,7 +109,7 @@ def resnet_small(
     ``norm`` is ``"none"``, enough for so few layers, ``"batch"`` or ``"group"``. The read-out sees where things are.
     """
     act = _activation(activation)
-    if not widths or min(widths) < 1 or any(width % GROUPS for width in widths):
+    if not (widths := wholes("widths", widths)) or min(widths) < 1 or any(width % GROUPS for width in widths):
         raise ValueError(f"widths are {list(widths)}; expected positive multiples of {GROUPS}, the number of groups that are normalised")
     channels, *sides = _image_shape(task, "resnet-small", at_least=4)
     make = _norm(norm, none=lambda c: nn.Identity(), batch=nn.BatchNorm2d, group=lambda c: nn.GroupNorm(GROUPS, c))
@@ -140,9 +141,7 @@ def vit(
     (144 with ``patch=8``).
     """
     act = _activation(activation)
-    for key, value in (("patch", patch), ("dim", dim), ("depth", depth), ("heads", heads)):
-        if value < 1:
-            raise ValueError(f"{key} is {value}; expected at least 1")
+    patch, dim, depth, heads = (whole(*own, 1) for own in (("patch", patch), ("dim", dim), ("depth", depth), ("heads", heads)))
     if dim % heads:
         raise ValueError(f"dim is {dim} and heads {heads}; expected a dim that heads divides")
     channels, height, width = _image_shape(task, "vit", at_least=patch)
@@ -187,11 +186,12 @@ def _normalize(task: Task, how: str | float) -> Normalize:
     if how == "standardize":
         dims = [0, *range(2, task.train.x.ndim)]
         many = task.train.x[:, 0].numel() > 1  # values of a channel
-        mean, std = task.train.x.mean(dims, keepdim=True)[0], task.train.x.std(dims, keepdim=True, correction=int(many))[0]
+        x = task.train.x.detach()
+        mean, std = x.mean(dims, keepdim=True)[0], x.std(dims, keepdim=True, correction=int(many))[0]
         if not (many and std.isfinite().all()):
             found = f"the {len(task.train)} training example(s) of {task.name} have no finite deviation"
             raise ValueError(f"normalize is 'standardize' and {found}; expected finite values, two or more of each channel")
         return Normalize(mean, torch.where(std > 1e-6, std, 1))  # what is constant is only centred
-    if isinstance(how, (int, float)) and not isinstance(how, bool) and how > 0:
-        return Normalize(torch.zeros(1), torch.tensor([float(how)]))
+    if isinstance(how, (int, float)) and not isinstance(how, bool) and 0 < (scale := torch.tensor([float(how)])) < math.inf:
+        return Normalize(torch.zeros(1), scale)
     raise ValueError(f"normalize is {how!r}; expected 'none', 'standardize' or a positive number to divide by")

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 REQUIRED = "required"  # in place of a default
-SEEDS = 2**32  # how many there are, in all libraries alike
+SEEDS, LARGEST = 2**32, 2**63  # how many seeds there are, in all libraries alike; what whole numbers are below
 CHANGES = ("wrong_class", "other_example", "random_image", "mean_image", "smooth_field", "blurred", "high_pass")  # of a control
 KINDS: dict[str, tuple[type[Any], ...]] = {
     "int": (int,),
@@ -74,7 +74,7 @@ class Key:
         kinds = self.kind.split(" | ")
         nothing = value == "None" and "None" in kinds
         if nothing or not any(self._fits(value, kind) for kind in kinds):
-            hint = "; YAML writes None as null" if nothing else ""
+            hint = "; YAML writes None as null" if nothing else "; below 2**63" if type(value) is int and value >= LARGEST else ""
             if "float" in kinds and isinstance(value, str) and _is_number(value):
                 hint = "; YAML reads 1.0e-3 as a number, and 1e-3 as text"
             raise ValueError(f"{name} is {value!r}; expected {self.expected}{hint}")
@@ -86,7 +86,8 @@ class Key:
         if outer in ("list", "tuple"):
             return all(self._fits(item, inner.split(",")[0]) for item in value)
         if outer in ("int", "float"):
-            return math.isfinite(value) and self.at_least <= value <= self.at_most and self.above < value < self.below
+            finite = abs(value) < (LARGEST if isinstance(value, int) else math.inf)
+            return finite and self.at_least <= value <= self.at_most and self.above < value < self.below
         words = value.split("-") if outer == "str" and self.parts else []
         return not (outer == "str" and self.choices) or value in self.choices or len(set(words) & set(self.parts)) == len(words) > 0
 
@@ -137,8 +138,7 @@ def split_metric(metric: str) -> tuple[str, str, float]:
     except ValueError:
         radius = math.nan
     if attack not in ATTACKS or not norm or not 0 <= radius < math.inf:
-        known = ", ".join(f"'{name}-<norm>-<eps>'" for name in ATTACKS)
-        raise ValueError(f"unknown metric {metric!r}; expected 'clean', {known}")
+        raise ValueError(f"unknown metric {metric!r}; expected 'clean', " + ", ".join(f"'{name}-<norm>-<eps>'" for name in ATTACKS))
     return attack, norm, radius
 
 

@@ -88,8 +88,8 @@ def percents(runs: Sequence[Result], recipe: str, metric: str) -> dict[int, floa
     """Per cent correct of each seed of a recipe that was measured so, in the order of the seeds.
 
     Raises:
-        ValueError: no such run, two of one seed, runs on several tasks or measured with different options, or different test examples
-            where the seeds share them.
+        ValueError: no such run, two of one seed, runs on several tasks or measured with different options, or different test examples,
+            or numbers of them, where the seeds share them.
     """
     return {seed: 100 * score.rate for seed, score in _scores(runs, recipe, metric)[0].items()}
 
@@ -98,14 +98,13 @@ def column(runs: Iterable[Result], recipe: str, metric: str) -> list[int]:
     """Correct counts of one metric over the seeds of one recipe, in the order of the results.
 
     Raises:
-        ValueError: no such run, runs on several tasks or measured with different options, or different test examples where the seeds
-            share them.
+        ValueError: no such run, two of one seed, runs on several tasks or measured with different options, or different test examples
+            where the seeds share them.
     """
     found = [r for r in runs if r.recipe == recipe and metric in r.metrics]
     if not found:
         raise ValueError(f"no result of recipe {recipe!r} with metric {metric!r}")
-    shared(found)
-    alike(found, metric)
+    _pooled(found, recipe, metric)
     return [r.metrics[metric].correct for r in found]
 
 
@@ -184,11 +183,20 @@ def _scores(runs: Sequence[Result], recipe: str, metric: str) -> tuple[dict[int,
     found = [r for r in runs if r.recipe == recipe and metric in r.metrics]
     if not found:
         raise ValueError(f"no result of recipe {recipe!r} with {metric!r}; expected at least one")
+    same = _pooled(found, recipe, metric)
+    return {r.seed: r.metrics[metric] for r in sorted(found, key=lambda r: r.seed)}, same
+
+
+def _pooled(found: Sequence[Result], recipe: str, metric: str) -> bool:
+    """Whether all of a recipe's runs count the same test examples; refuses runs that cannot stand together."""
     same = shared(found)
     alike(found, metric)
     if len({r.seed for r in found}) < len(found):
         raise ValueError(f"recipe {recipe!r} has two runs of one seed with {metric!r}; expected one each")
-    return {r.seed: r.metrics[metric] for r in sorted(found, key=lambda r: r.seed)}, same
+    if same and len(totals := sorted({r.metrics[metric].total for r in found})) > 1:
+        what = f"the runs of recipe {recipe!r} share their test examples and have {metric!r} on {totals} of them"
+        raise ValueError(f"{what}; expected one number")
+    return same
 
 
 def _examples(found: dict[int, Score], same: bool) -> str:

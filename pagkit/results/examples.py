@@ -66,10 +66,13 @@ def together(runs: Sequence[Result]) -> None:
 def alike(runs: Sequence[Result], metric: str) -> None:
     """Refuse figures of one name that were asked for with different options, as far as the results tell.
 
+    A mean cosine is named ``alignment.`` and its target, as in the provenance.
+
     Raises:
         ValueError: names two of the runs, and the options of each.
     """
-    told = [(r, r.provenance["asked"][metric]) for r in runs if metric in r.metrics and metric in r.provenance.get("asked", {})]
+    held = [r for r in runs if metric in r.metrics or metric in {f"alignment.{target}" for target in r.alignment}]
+    told = [(r, r.provenance["asked"][metric]) for r in held if metric in r.provenance.get("asked", {})]
     for r, how in told[1:]:
         if how != told[0][1]:
             one, two = (f"{r.recipe!r}, seed {r.seed} (with {how or 'no options'})" for r, how in (told[0], (r, how)))
@@ -106,5 +109,5 @@ def _chosen(result: Result) -> tuple[Any, ...] | None:
 def _options(recipe: str) -> dict[str, Any] | None:
     try:
         return Recipe.load(recipe).data
-    except ValueError:
+    except (ValueError, OSError):  # the latter of a name too long for a file
         return None

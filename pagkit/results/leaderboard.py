@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import statistics
 from collections.abc import Callable, Collection, Sequence
+from itertools import product
 from typing import Any
 
 from ..evaluation import Board, parse_metric, wilson
@@ -79,7 +80,7 @@ def counts(results: Sequence[Result], task: str, sums: Collection[str] = ()) -> 
 def alignments(results: Sequence[Result], task: str, sums: Collection[str] = ()) -> Board:
     """Mean cosine of the test gradients with each gradient target: the median over the seeds, then the lowest and the highest.
 
-    Rows, stars and errors as in :func:`rates`; recipes without an alignment are left out.
+    Rows, stars and errors as in :func:`rates`, also of cosines asked for with different options; recipes without an alignment are left out.
     """
     runs = [r for r in _chosen(results, task, "clean") if r.alignment]
 
@@ -88,6 +89,8 @@ def alignments(results: Sequence[Result], task: str, sums: Collection[str] = ())
         return f"{statistics.median(values):.2f}" + (f"\n{min(values):.2f} to {max(values):.2f}" if len(values) > 1 else "")
 
     targets = sorted({target for r in runs for target in r.alignment})
+    for recipe, target in product(sorted({r.recipe for r in runs}), targets):
+        alike([r for r in runs if r.recipe == recipe], f"alignment.{target}")
     return _board(runs, f"{heading(task)}: mean cosine", targets, cell, lambda r, target: target in r.alignment, sums)
 
 
@@ -124,7 +127,7 @@ def origins(results: Sequence[Result]) -> Board:
 
     rows = []
     for recipe, task in sorted({(r.recipe, r.task) for r in results}, key=lambda pair: (_natural(pair[0]), pair[1])):
-        runs = [r for r in results if (r.recipe, r.task) == (recipe, task)]
+        runs = sorted((r for r in results if (r.recipe, r.task) == (recipe, task)), key=lambda r: r.seed)
         seconds = [statistics.median(r.provenance[f"{part}_seconds"] for r in runs) for part in ("train", "evaluate")]
         told = [[str(r.provenance[key]) for r in runs] for key in ("data", "commit", "hardware", "threads")]
         data, commit, *rest = ("; ".join(dict.fromkeys(texts)) for texts in (*told, [versions(r) for r in runs]))
@@ -232,6 +235,6 @@ def _natural(name: str) -> list[Any]:
 
 
 def _spans(seeds: Sequence[int]) -> str:
-    """``0-9, 20`` for 0, 1, ..., 9 and 20, in rising order."""
+    """``0-9, 20`` for 0, 1, ..., 9 and 20, which come in rising order."""
     starts, ends = ([n for n in seeds if n + step not in seeds] for step in (-1, 1))
     return ", ".join(str(a) if a == b else f"{a}-{b}" for a, b in zip(starts, ends, strict=True))

@@ -19,6 +19,7 @@
 from __future__ import annotations
 
 import json
+import math
 import statistics
 import warnings
 from collections.abc import Sequence
@@ -51,6 +52,9 @@ class Result:
         provenance: as :func:`provenance` makes it; with ``unfinished`` where the measuring has stopped before its end.
         alignment: mean cosine of the test gradients with the directions of each gradient target.
         checklists: of gradient masking, one a threat, which its caption names.
+
+    Raises:
+        ValueError: a part of another type, an unknown metric, an alignment that is not finite.
     """
 
     recipe: str
@@ -65,11 +69,13 @@ class Result:
         for name in ("recipe", "task"):
             if not isinstance(getattr(self, name), str):
                 raise ValueError(f"{name} is {getattr(self, name)!r}; expected str")
+        if not isinstance(self.seed, int) or isinstance(self.seed, bool):
+            raise ValueError(f"seed is {self.seed!r}; expected a whole number")
         for metric in self.metrics:
             parse_metric(metric)
         for name, cosine in self.alignment.items():
-            if not isinstance(cosine, int | float) or isinstance(cosine, bool):
-                raise ValueError(f"alignment {name!r} is {cosine!r}; expected a number")
+            if not isinstance(cosine, int | float) or isinstance(cosine, bool) or not math.isfinite(cosine):
+                raise ValueError(f"alignment {name!r} is {cosine!r}; expected a finite number")
         for key, kind in PROVENANCE.items():
             if not isinstance(self.provenance.get(key), kind):
                 raise ValueError(f"provenance {key!r} is {self.provenance.get(key)!r}; expected {kind.__name__}")
@@ -119,13 +125,13 @@ def load(path: str | Path) -> Result:
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: not JSON, or not of the schema; names the file and what is wrong.
+        ValueError: not JSON, a key that stands twice, or not of the schema; names the file and what is wrong.
     """
     try:
-        content = json.loads(Path(path).read_text())
+        content = json.loads(Path(path).read_text(), object_pairs_hook=_once)
         metrics = {name: Score(**score) for name, score in content["metrics"].items()}
         checks = tuple(Checklist(tuple(Check(*row) for row in made["rows"]), made["caption"]) for made in content.get("checklists", []))
-        named = (content["recipe"], content["task"], int(content["seed"]))
+        named = (content["recipe"], content["task"], content["seed"])
         return Result(*named, metrics, content["provenance"], content.get("alignment", {}), checks)
     except (json.JSONDecodeError, KeyError, TypeError, AttributeError, ValueError) as error:
         raise ValueError(f"{path} is not a result file: {type(error).__name__} {error}") from error
@@ -153,6 +159,15 @@ def load_all(folder: str | Path) -> list[Result]:
         if other != path:
             raise ValueError(f"{other} and {path} both hold recipe {r.recipe!r} on {r.task!r}, seed {r.seed}; expected one of them")
     return sorted((r for _, r in found.values()), key=lambda r: (r.recipe, r.seed))
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A mapping of JSON in which no key stands twice."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"key {next(name for name in names if names.count(name) > 1)!r} stands twice; expected it once")
+    return found
 
 
 def _counted(score: Score) -> dict[str, Any]:

@@ -36,7 +36,8 @@ def build(name: str, task: Task, *, progress: bool = True, **options: Any) -> Gr
         progress: show a bar where it takes long, which is with scores only.
         options: of the function of that name, with ``seed`` for its generator. The ``ddpm`` of ``"score_based"`` is a diffusion model,
             the ``teacher`` of ``"teacher"`` a classifier; :func:`pagkit.experiment.target` finds both by a recipe's name. A
-            ``"control"`` changes nearest neighbours; with a ``ddpm``, and ``t``, ``draws`` and ``folder`` as of ``"score_based"``, scores.
+            ``"control"`` changes nearest neighbours; with a ``ddpm``, and ``t``, ``draws`` and ``folder`` as of ``"score_based"``, scores,
+            whose noise has the same ``seed``.
 
     Raises:
         ValueError: unknown name or option, a name in place of a model, and those of the function of that name.
@@ -52,6 +53,8 @@ def build(name: str, task: Task, *, progress: bool = True, **options: Any) -> Gr
         options["progress"] = progress
     if name == "control":
         scored = scores_of(options, model)
+        if scored and "seed" in options:  # of their noise, too
+            scored["generator"] = torch.Generator().manual_seed(options["seed"])
         given = [score_based(task, model, progress=progress, **scored)] if scored else []
         options = {key: value for key, value in options.items() if key not in SCORES}
     if name != "teacher" and "seed" in options:

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ..data import Task, progress_bar
 from ..data.defaults import plain_defaults
+from ..data.numbers import whole
 from . import stored
 from .target import GradientTarget
 
@@ -68,7 +69,8 @@ def score_based(
         progress: show a bar, once it has taken two seconds.
 
     Raises:
-        OSError: the file cannot be written, or the disk has too little room for it.
+        OSError: when called, the file cannot be written, or the disk has too little room for it.
+        TypeError: a t or draws that is no whole number.
         ValueError: a ``folder`` with a model that has no weights to know it by; a model of other inputs, bounds or classes, draws below
             1, t out of range. When called, scores that are nan or infinite.
     """
@@ -87,19 +89,17 @@ def _directions(
         )
     if (bounds := getattr(ddpm, "bounds", task.bounds)) != task.bounds:
         raise ValueError(f"the diffusion model knows inputs in {bounds}; expected the bounds {task.bounds} of {task.name}")
-    if draws < 1:
-        raise ValueError(f"draws is {draws}; expected at least 1")
+    t, draws = whole("t", t), whole("draws", draws, 1)
     ddpm.noised(task.train.x[:1], t, generator=torch.Generator())  # refuses a bad t now, not in the middle of training
     generator = generator or torch.Generator().manual_seed(0)
-    seed = int(torch.randint(2**62, (), generator=generator, device=generator.device))
+    seed = _seed(generator)
     state = generator.get_state()  # of the training split's noise: the same after an interrupt, and whoever else draws from it
 
     def find(x: Tensor, classes: Tensor, generator: torch.Generator) -> Tensor:
         return _int8(functools.reduce(torch.add, (difference(ddpm, x, classes, t, generator) for _ in range(draws))))
 
-    shape, path = (len(task.train), len(task.classes), *task.shape), None
-    if folder is not None:
-        path = Path(folder) / f"directions-{_digest(task, ddpm, t, draws, seed)}.int8"
+    shape = (len(task.train), len(task.classes), *task.shape)
+    path = None if folder is None else Path(folder) / _name(task, ddpm, t, draws, seed)
 
     def fill(made: Tensor) -> None:
         every, own = torch.arange(len(task.classes)), torch.Generator(generator.device)
@@ -126,6 +126,11 @@ def _directions(
     return found
 
 
+def kept_in(folder: str | Path, task: Task, ddpm: Diffusion, *, t: int, draws: int = 1, seed: int = 0) -> Path:
+    """The file in which :func:`score_based`, with a generator of this seed, keeps the directions of the training split."""
+    return Path(folder) / _name(task, ddpm, t, draws, _seed(torch.Generator().manual_seed(seed)))
+
+
 def difference(ddpm: Diffusion, x: Tensor, classes: Tensor, t: int, generator: torch.Generator) -> Tensor:
     """``score(x_t, t, c) - score(x_t, t)`` for one draw of x_t and the classes c of each row: (B, k, *shape) on the CPU."""
     x_t = ddpm.noised(x, t, generator=generator)
@@ -133,15 +138,19 @@ def difference(ddpm: Diffusion, x: Tensor, classes: Tensor, t: int, generator: t
     return torch.stack([(ddpm.score(x_t, t, c) - anyone).cpu() for c in classes.unbind(1)], dim=1)
 
 
-def _digest(task: Task, ddpm: Diffusion, t: int, draws: int, seed: int) -> str:
-    """A name for the directions of a training split."""
+def _seed(generator: torch.Generator) -> int:
+    return int(torch.randint(2**62, (), generator=generator, device=generator.device))
+
+
+def _name(task: Task, ddpm: Diffusion, t: int, draws: int, seed: int) -> str:
+    """The name of a file for the directions of a training split."""
     network = getattr(ddpm, "unet", None)
     if network is None:
         raise ValueError(f"{type(ddpm).__name__} has no weights to know its directions by; expected a DDPM, or no folder")
     digest = hashlib.sha256(json.dumps([task.shape, task.bounds, t, draws, seed, torch.__version__, torch.get_num_threads()]).encode())
     for tensor in (task.train.x, *network.state_dict().values()):
         digest.update(tensor.detach().cpu().contiguous().numpy().data)
-    return digest.hexdigest()[:16]
+    return f"directions-{digest.hexdigest()[:16]}.int8"
 
 
 def _int8(directions: Tensor) -> Tensor:

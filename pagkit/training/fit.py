@@ -5,6 +5,7 @@ It can be stopped at any moment and resumed.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +21,7 @@ from ..models import NotFinite, logits_of, mode, ordinary, seeded
 from ..recipe import Recipe
 from . import checkpoints, processes
 from .loop import Draw, Loop, Loss
+from .schedules import SCHEDULES, ramp
 from .state import History, average
 
 
@@ -62,12 +64,14 @@ def fit(
         does, draws them in each step from the recipe's seed and the step. The global random state is left as found.
 
     Raises:
-        TypeError: training inputs that are not floating point, or labels that are not int64; a model that is no module.
+        TypeError: training inputs that are not floating point, or of a dtype that the model does not take; labels that are not int64; a
+            model that is no module.
         ValueError: an empty training split; training labels that are not (N,) or out of range; a model with logits of other than the
             data's classes; crop or flip on inputs that are not images, or a crop as large as these; BatchNorm and a batch of a single
-            row, see :func:`single`; a recipe of method ``"ddpm"``; a target with a method without ``pag``; parameters that were made
-            inside ``torch.inference_mode``; ``resume`` or ``log`` without ``run_dir``, checkpoints without ``resume``, or checkpoints
-            that do not fit, see :func:`pagkit.training.checkpoints.claim`.
+            row, see :func:`single`; a learning rate, or a weight of the PAG objective, that its schedule or ramp leaves at 0 in every
+            step; a recipe of method ``"ddpm"``; a target with a method without ``pag``; parameters that were made inside
+            ``torch.inference_mode``; ``resume`` or ``log`` without ``run_dir``, checkpoints without ``resume``, or checkpoints that do
+            not fit, see :func:`pagkit.training.checkpoints.claim`.
         ImportError: ``log`` without TensorBoard.
         OSError: a checkpoint cannot be written; an unwritable folder is found before the first step. Earlier ones are intact.
         TrainingDiverged: a loss that is not finite; says at which step, and restores the last good epoch's weights.
@@ -77,7 +81,10 @@ def fit(
     check(model, task, recipe)
     task = replace(task, train=Split(*ordinary(task.train.x.detach(), task.train.y)))
     forward: Any = torch.compile(model, dynamic=False) if recipe.compile else model  # a module, which torch's types call a function
-    loop = Loop(
+    if recipe.target is not None and target is None:
+        target = targets.build(str(recipe.target), task, progress=progress, **recipe.target_options)
+    draw, loss = _step(model, forward, task, recipe, target)
+    loop = Loop(  # last: it writes a checkpoint, which a training that is refused does not leave
         model,
         recipe,
         averaged=average(model, recipe.ema) if recipe.ema else None,
@@ -87,9 +94,6 @@ def fit(
         checkpoint_seconds=checkpoint_seconds,
         log=log,
     )
-    if recipe.target is not None and target is None:
-        target = targets.build(str(recipe.target), task, progress=progress, **recipe.target_options)
-    draw, loss = _step(model, forward, task, recipe, target)
     return loop.run(len(task.train), draw, loss, tell=tell, stop=stop, progress=progress)
 
 
@@ -105,7 +109,15 @@ def check(model: nn.Module, task: Task, recipe: Recipe) -> None:
     with torch.no_grad(), mode(model, training=False), seeded(0):
         if not any(p.requires_grad for p in model.parameters()):
             raise ValueError(f"the model ({type(model).__name__}) has no parameter that takes a gradient; expected one that can be trained")
-        logits_of(model, task.train.x[:1].to(next(model.parameters()).device), finite=False, classes=len(task.classes))
+        weight, x = next(model.parameters()), task.train.x[:1]
+        try:
+            logits_of(model, x.to(weight.device), finite=False, classes=len(task.classes))
+        except RuntimeError as error:
+            if x.dtype == weight.dtype:
+                raise
+            found = f"the training inputs of {task.name} have dtype {x.dtype} and the model {weight.dtype}"
+            raise TypeError(f"{found}; expected the same of both, such as x.to({weight.dtype}): {error}") from error
+    _check_schedules(len(task.train), recipe)
     if not any(isinstance(layer, _BatchNorm) for layer in model.modules()):
         return
     if recipe.compile and (recipe.target or recipe.slope):
@@ -119,6 +131,17 @@ def check(model: nn.Module, task: Task, recipe: Recipe) -> None:
             f"batch_size is {recipe.batch_size} with {len(task.train)} training examples: {found}, which BatchNorm cannot normalise; "
             f"expected two rows or more: take another batch_size{smaller} or a model without BatchNorm, such as one with norm: group"
         )
+
+
+def _check_schedules(examples: int, recipe: Recipe) -> None:
+    """Refuse a training that is so short that its learning rate, or the weight of its PAG objective, is 0 in every step."""
+    steps = math.ceil(examples / recipe.batch_size) * recipe.epochs
+    if not any(SCHEDULES[recipe.schedule](step / steps) > 0 for step in range(steps)):  # the first that is above 0 ends it
+        found = f"schedule is {recipe.schedule!r} with {steps} step{'s' * (steps > 1)} in all, and the learning rate 0 in each"
+        raise ValueError(f"{found}; expected more epochs, a smaller batch_size or schedule 'constant'")
+    if recipe.target is not None and recipe.weight > 0 and ramp((steps - 1) / steps, *recipe.ramp) == 0:
+        found = f"ramp is {recipe.ramp} with {steps} step{'s' * (steps > 1)} in all, and the weight of the PAG objective 0 in each"
+        raise ValueError(f"{found}; expected a ramp that starts earlier, or more epochs")
 
 
 def single(examples: int, recipe: Recipe) -> int:
@@ -153,7 +176,7 @@ def _step(model: nn.Module, forward: nn.Module, task: Task, recipe: Recipe, targ
         x, y = train.x[where], train.y[where]
         if target is not None and "classes" in drawn:
             classes = drawn["classes"].to(x.device)
-            directions = target(rows, x, classes)
+            directions = target(rows, x, classes).detach()
         x, directions = data.move(x, directions, crop=recipe.crop, flipped=drawn.get("flipped"), corner=drawn.get("corner"))
         terms: list[tuple[float, losses.Term]] = []
         if directions is not None:

@@ -111,7 +111,7 @@ class Loop:
             for epoch in bar:
                 if state.step % batches == 0:
                     state.order = torch.randperm(examples, generator=state.generator, device="cpu")
-                    state.sums = torch.zeros((), device="cpu")
+                    state.sums = state.unmeasured = torch.zeros((), device="cpu")
                 for rows in state.order.split(recipe.batch_size)[state.step % batches :]:
                     share = state.step / (batches * recipe.epochs)
                     state.optimizer.param_groups[0]["lr"] = recipe.lr * SCHEDULES[recipe.schedule](share)
@@ -126,7 +126,9 @@ class Loop:
                     state.optimizer.step()
                     if state.average is not None:
                         state.average.update_parameters(model)
-                    state.sums = state.sums + len(rows) * torch.stack(list(parts.values()))
+                    found = torch.stack(list(parts.values()))
+                    state.sums = state.sums + len(rows) * found.where(known := found.isfinite(), 0)
+                    state.unmeasured = state.unmeasured + len(rows) * ~known
                     history.seconds, history.cpu_seconds = time.perf_counter() - started, time.process_time() - cpu_started
                     stopped = stop is not None and stop()
                     if state.step % batches and (stopped or time.perf_counter() - self.saved >= self.checkpoint_seconds):
@@ -138,7 +140,7 @@ class Loop:
                 if not all(p.isfinite().all() for p in model.parameters()):
                     self._give_up("a weight became nan or infinite", epoch)
                 state.good = snapshot(model)
-                means = dict(zip(parts, (state.sums / examples).tolist(), strict=True))
+                means = dict(zip(parts, (state.sums / (examples - state.unmeasured)).tolist(), strict=True))
                 means |= {"lr": state.optimizer.param_groups[0]["lr"], "weight": weight}
                 for name, value in means.items():
                     getattr(history, name).append(value)

@@ -16,8 +16,8 @@ Tensors = tuple[Tensor, ...] | list[Tensor]  # what torch's foreach functions ta
 
 @dataclass
 class History:
-    """One entry an epoch: mean loss (total), its parts (alignment is nan where PAG was off; slope is empty without that term), last lr
-    and weight.
+    """One entry an epoch: mean loss (total), its parts (alignment over the steps with PAG, nan for an epoch without any; slope is empty
+    without that term), last lr and weight.
 
     ``seconds`` is the wall time of the whole training, ``cpu_seconds`` that of the processor cores, which other work on the machine
     disturbs less; both without what a stop has lost. A diffusion model's loss has no parts.
@@ -46,10 +46,11 @@ class State:
     step: int = 0  # steps done
     order: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.int64, device="cpu"))  # of the examples, in this epoch
     sums: Tensor = field(default_factory=lambda: torch.zeros((), device="cpu"))  # of the losses, in this epoch
+    unmeasured: Tensor = field(default_factory=lambda: torch.zeros((), device="cpu"))  # examples whose steps had no such part of the loss
 
     def content(self) -> dict[str, Any]:
         nets = {name: part.state_dict() for name, part in self._stateful().items()}
-        rest = {name: getattr(self, name) for name in ("good", "step", "order", "sums")}
+        rest = {name: getattr(self, name) for name in ("good", "step", "order", "sums", "unmeasured")}
         return {**nets, **rest, "generator": self.generator.get_state(), "history": asdict(self.history)}
 
     def restore(self, content: dict[str, Any]) -> None:
@@ -57,6 +58,7 @@ class State:
             part.load_state_dict(content[name])
         for name in ("good", "step", "order", "sums"):
             setattr(self, name, content[name])
+        self.unmeasured = content.get("unmeasured", self.unmeasured)  # older checkpoints have none
         self.generator.set_state(content["generator"])
         self.history = History(**content["history"])
 

@@ -75,7 +75,7 @@ class Scale:
 TOY = Scale(
     most=2, batch=20, photographs=8, skip=1, chunk=8, timed=2, rows=40, shown=2, steps=3,
     changes={"model": "resnet-small", "model_options": {"widths": [8, 8]}, "batch_size": 20, "crop": 1},
-    ddpm={"model_options": {"widths": [8, 8], "ema": 0.9}, "epochs": 1, "batch_size": 20},
+    ddpm={"model_options": {"widths": [16, 16], "ema": 0.9}, "epochs": 1, "batch_size": 20},
 )  # fmt: skip
 
 ALIGNED = f"{HOW}+classes_per_image=1"  # on an H200 a step of two classes took 14 plain ones, and one of one class half of that

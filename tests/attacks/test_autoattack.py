@@ -190,6 +190,7 @@ BAD_CALLS = {
     "no attacks": ({"attacks": []}, ValueError, "no attack is given; expected some of apgd-ce"),
     "an unknown attack": ({"attacks": ["cw"]}, ValueError, "unknown attack 'cw'; expected some of apgd-ce"),
     "no queries": ({"queries": 0}, ValueError, "queries is 0; expected at least 1"),
+    "queries in halves": ({"queries": 2.5}, TypeError, "queries is 2.5; expected a whole number, at least 1"),
     "too few classes": ({"model": FLAT, "y": Y % 3, "attacks": ["apgd-t"]}, ValueError, "has 3 classes; attack 'apgd-t' needs at least 4"),
     "square on a vector": (
         {"model": FLAT, "x": X.flatten(1), "y": Y % 3, "attacks": ["square"]}, ValueError, r"shape \(64,\); attack 'square' needs images"
@@ -213,3 +214,38 @@ def test_restarts_are_those_of_fab_too(monkeypatch: pytest.MonkeyPatch) -> None:
     perturb(model, split, Threat("l2", 0.01, FREE), attacks=["fab-t", "fab"], restarts=3, progress=False)
     perturb(model, split, Threat("l2", 0.01, FREE), attacks=["fab-t"], progress=False)
     assert starts == [(True, 3), (False, 3), (True, 1)]
+
+
+def near_a_line(rows: int) -> tuple[nn.Module, Split]:
+    """A linear classifier by the sign of x1, and points less than 0.45 from its boundary."""
+    model = nn.Linear(2, 2, bias=False)
+    with torch.no_grad():
+        model.weight.copy_(torch.tensor([[1.0, 0.0], [-1.0, 0.0]]))
+        x = torch.randn(rows, 2, generator=torch.Generator().manual_seed(0))
+        x[:, 0] = x[:, 0].sign() * (0.05 + 0.4 * x[:, 0].abs() / x[:, 0].abs().max())
+        return model, Split(x, model(x).argmax(1))
+
+
+@pytest.mark.parametrize("side", [1e4, 1e6, 1e8])
+def test_a_box_far_wider_than_eps_hides_nothing(side: float) -> None:
+    model, split = near_a_line(40)
+    assert autoattack(model, split, Threat("l2", 0.5, (-side, side)), attacks=["apgd-ce"], progress=False).correct == 0
+
+
+def test_data_far_wider_than_eps_are_refused() -> None:
+    model, split = near_a_line(4)
+    split.x[:2, 0] = torch.tensor([1e6, -1e6])
+    with pytest.raises(ValueError, match="eps is 0.5 and the data reach from -1e.06 to 1e.06; expected an eps of at least 1e-05 of that"):
+        autoattack(model, split, Threat("l2", 0.5, FREE), progress=False)
+    split.x[:] = 1e20  # which eps does not change
+    with pytest.raises(ValueError, match=r"the data reach from 1e\+20 to 1e\+20"):
+        autoattack(model, split, Threat("l2", 0.5, FREE), progress=False)
+
+
+@pytest.mark.parametrize("eps", [0.0, 0.1])
+def test_points_that_are_one_and_a_graph_behind_x(eps: float) -> None:
+    """Without bounds and with an eps of 0 their box has no width; what comes back has no graph."""
+    model, split = near_a_line(2)
+    x = torch.zeros(2, 2, requires_grad=True) * 1.0
+    x_adv = perturb(model, Split(x, split.y), Threat("l2", eps, FREE), attacks=["apgd-ce"], progress=False)
+    assert not x_adv.requires_grad and x_adv.isfinite().all()

@@ -189,8 +189,17 @@ BAD_CALLS = {
     "no steps": (dict(steps=0), ValueError, r"steps is 0; expected at least 1"),
     "no restarts": (dict(restarts=0), ValueError, r"restarts is 0; expected at least 1"),
     "a step backwards": (dict(step_size=-0.1), ValueError, r"step_size is -0.1"),
+    "a step of no length": (dict(step_size="0.1"), TypeError, r"step_size is '0.1'; expected a number"),
+    "an endless step": (dict(step_size=math.inf), ValueError, r"step_size is inf; expected a positive number, and a finite one"),
+    "a step that overflows": (
+        dict(step_size=1e20, threat=Threat("l2", 0.5, (-math.inf, 9.0))), ValueError, r"step_size is 1e\+20 inside bounds .*at most 1e15"
+    ),
+    "steps in halves": (dict(steps=10.0), TypeError, r"steps is 10.0; expected a whole number, at least 1"),
+    "restarts in halves": (dict(restarts=2.0), TypeError, r"restarts is 2.0; expected a whole number, at least 1"),
+    "offsets of other rows": (dict(offsets=X[:2]), ValueError, r"offsets have shape \(2, 1, 8, 8\); expected \(4, 1, 8, 8\)"),
+    "offsets in a list": (dict(offsets=[0.0]), TypeError, r"offsets is a list; expected a tensor of shape \(4, 1, 8, 8\)"),
     "unknown keep": (dict(keep="best"), ValueError, r"keep is 'best'; expected 'worst' or 'last'"),
-}
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("case", BAD_CALLS)
@@ -214,3 +223,30 @@ def test_bad_calls_name_value_and_expectation(digits_cnn, case: str) -> None:
 def test_bad_threats(options: tuple, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Threat(*options)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("l2", torch.tensor([0.1, 0.2])), r"eps is tensor\(\[0.1000, 0.2000\]\); expected a number"),
+        (("l2", "0.5"), "eps is '0.5'; expected a number"),
+        (("l2", None), "eps is None; expected a number"),
+        (("l2", 0.5, None), r"bounds are None; expected a pair of numbers \(low, high\)"),
+        (("l2", 0.5, (0.0, 1.0, 2.0)), r"bounds are \(0.0, 1.0, 2.0\); expected a pair"),
+    ],
+)
+def test_a_threat_is_made_of_numbers(options: tuple, message: str) -> None:
+    with pytest.raises(TypeError, match=message):
+        Threat(*options)
+    assert Threat("l2", torch.tensor(0.5)).eps == 0.5
+
+
+@pytest.mark.parametrize("bounds", [(-0.4242, 2.8215), (0.0, 0.1)])
+def test_what_is_clamped_to_the_bounds_lies_inside_them(bounds: tuple[float, float]) -> None:
+    """Though float32 rounds -0.4242 up, and 2.8215 and 0.1 as well."""
+    model, threat = nn.Linear(4, 3), Threat("linf", 0.05, bounds)
+    x = torch.linspace(-5, 5, 32).view(8, 4).clamp(*bounds)
+    x_adv = fgsm(model, x, torch.arange(8) % 3, threat)
+    assert pgd(model, x_adv, torch.arange(8) % 3, threat, steps=2).shape == x.shape
+    with pytest.raises(ValueError, match="x ranges over"):
+        pgd(model, x.double() * 1.000001, torch.arange(8) % 3, threat)

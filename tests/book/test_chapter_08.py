@@ -23,7 +23,7 @@ def test_its_direction_is_the_librarys(t: int) -> None:
     difference = run_cells(NOTEBOOK, "setup", "score-difference")["score_difference"]
     task = data.load("digits", train_per_class=2)
     torch.manual_seed(0)
-    ddpm = DDPM(task.shape, 10, task.bounds, widths=(8,))
+    ddpm = DDPM(task.shape, 10, task.bounds, widths=(16,))
     generator = torch.Generator().manual_seed(0)
     every = torch.arange(10).expand(len(task.train), -1)
     library = scores.difference(ddpm, task.train.x, every, t, torch.Generator().manual_seed(0))
@@ -59,7 +59,7 @@ def test_its_denoiser_learns_the_score_of_one_point() -> None:
 def test_its_memory_is_the_score_of_a_bump_on_every_image() -> None:
     taught = run_cells(NOTEBOOK, "setup", "memory")
     task = data.load("digits", train_per_class=3)
-    ddpm = DDPM(task.shape, 10, task.bounds, widths=(8,))
+    ddpm = DDPM(task.shape, 10, task.bounds, widths=(16,))
     memory = taught["Memory"](task, ddpm)
     for t, y in ((100, None), (400, 7)):
         a, points = exact.alpha_bar(t), memory.points if y is None else memory.points[task.train.y == y]
@@ -73,7 +73,7 @@ def test_its_memory_is_the_score_of_a_bump_on_every_image() -> None:
 def test_its_sampler_draws_what_the_library_draws(guidance: float) -> None:
     taught = run_cells(NOTEBOOK, "setup", "sampler")
     torch.manual_seed(0)
-    ddpm, labels = DDPM((1, 8, 8), 10, (0.0, 1.0), widths=(8,)), torch.tensor([3, 7, 0])
+    ddpm, labels = DDPM((1, 8, 8), 10, (0.0, 1.0), widths=(16,)), torch.tensor([3, 7, 0])
     ours = taught["sample"](ddpm, labels, guidance, list(range(999, 0, -100)), torch.Generator().manual_seed(4))
     library = ddpm.sample(labels, guidance=guidance, steps=10, generator=torch.Generator().manual_seed(4))
     assert torch.allclose(ours, library, atol=1e-4) and 0.05 < ours.std()

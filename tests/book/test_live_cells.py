@@ -61,7 +61,7 @@ def test_chapter_8_asks_for_a_direction(monkeypatch: pytest.MonkeyPatch, capsys:
     names = run_cells("08-principled-source.ipynb", "setup", "score-difference")
     names["task"] = data.load("digits", train_per_class=20)
     torch.manual_seed(0)
-    names["ddpm"] = DDPM((1, 8, 8), 10, (0.0, 1.0), widths=(8,))
+    names["ddpm"] = DDPM((1, 8, 8), 10, (0.0, 1.0), widths=(16,))
     exec(compile(source("08-principled-source.ipynb", "averaged"), "averaged", "exec"), names)
     controls = opened("08-principled-source.ipynb", "live-direction", names, monkeypatch)
     controls["t"].value = 300

@@ -163,11 +163,53 @@ def test_bad_folders(folder: Path) -> None:
         ("three-modes", {"holdout": 6, "train_per_class": 3}, "holdout is 6 of 6 training examples; expected at most 5"),
         ("digits", {"size": 32}, "size=32 was given for 'digits'"),
         ("three-modes", {"test_per_class": 100}, "100 examples a class; expected a multiple of 3"),
+        ("three-modes", {"train_per_class": 3 * 10**15}, "3000000000000000 examples a class; expected as many as memory holds"),
+        ("digits", {"seed": -1}, "seed is -1; expected 0 to 4294967295"),
+        ("digits", {"seed": 2**32}, "seed is 4294967296; expected 0 to 4294967295"),
     ],
 )
 def test_bad_calls(name: str, options: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         data.load(name, **options)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        (Path("digits"), {}, r"the data set is .*Path\('digits'\); expected its name as text, one of three-modes, digits"),
+        ("digits", {"train_per_class": 10.0}, "train_per_class is 10.0; expected a whole number, at least 1"),
+        ("digits", {"holdout": 300.0}, "holdout is 300.0; expected a whole number"),
+        ("digits", {"holdout": True}, "holdout is True; expected a whole number"),
+        ("folder:x", {"size": 8.0}, "size is 8.0; expected a whole number"),
+        ("digits", {"seed": 1.0}, "seed is 1.0; expected a whole number"),
+    ],
+)
+def test_what_is_no_name_or_number_is_refused(name, options: dict, message: str) -> None:
+    with pytest.raises(TypeError, match=message):
+        data.load(name, **options)
+
+
+def test_numbers_of_numpy_are_numbers() -> None:
+    one, other = (data.load("digits", seed=kind(3), train_per_class=kind(2)) for kind in (int, np.int64))
+    assert torch.equal(one.train.x, other.train.x)
+
+
+def test_the_home_folder_in_a_root(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(folder.parent))
+    assert data.load(f"folder:{folder.name}", root="~").name == data.load(f"folder:~/{folder.name}").name == f"folder:{folder.name}"
+    with pytest.raises(FileNotFoundError, match="no folder ~nobody-here/x; expected"):
+        data.load("folder:~nobody-here/x")
+
+
+def test_bounds_given_as_a_list_are_a_tuple() -> None:
+    split = Split(torch.zeros(1, 2), torch.zeros(1, dtype=torch.int64))
+    assert data.Task("made", ("a",), [0.0, 1.0], split, split).bounds == (0.0, 1.0)
+
+
+def test_vectors_are_not_moved() -> None:
+    for how in ({"crop": 0, "flip": True}, {"crop": 1, "flip": False}):
+        with pytest.raises(ValueError, match=r"x has shape \(4, 2\); expected images \(B, C, H, W\)"):
+            data.augment(torch.rand(4, 2), None, **how, generator=torch.Generator())
 
 
 def test_rows_at_even_distances_leave_no_class_out() -> None:

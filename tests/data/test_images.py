@@ -372,6 +372,23 @@ def test_what_is_transparent_shows_white(mode: str, tmp_path: Path) -> None:
     assert np.abs(pixels(tmp_path, encoded(half)) - 127 / 255).max() < 1e-6
 
 
+def test_the_transparent_value_of_16_bits_shows_white(tmp_path: Path) -> None:
+    x = pixels(tmp_path, encoded(GREY16, transparency=int(GREY16[2, 3])))
+    expected = GREY16 / 65535
+    expected[2, 3] = 1
+    assert x.shape == (1, 8, 12) and np.abs(x[0] - expected).max() < 0.002
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+def test_a_tiff_in_which_zero_is_white(bits: int, tmp_path: Path) -> None:
+    """Pillow writes none of 16 bits, so the tag is changed: number 262, a short, of 1, which says that zero is black."""
+    values, tag = (GREY if bits == 8 else GREY16), b"\x06\x01\x03\0\x01\0\0\0"
+    content = encoded(values, "TIFF")
+    assert content.count(tag + b"\x01") == 1
+    x = pixels(tmp_path, content.replace(tag + b"\x01", tag + b"\0"), "tif")
+    assert np.abs(x[0] - (1 - values / (2**bits - 1))).max() < 0.002
+
+
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF", "WEBP", "16 bits"])
 def test_images_are_turned_as_exif_says(kind: str, orientation: int, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from diffusers import DDPMScheduler
@@ -129,6 +130,7 @@ def test_files_that_hold_no_ddpm(tmp_path: Path) -> None:
         ({"widths": (8, 8, 8, 8, 8)}, "images are 8 x 8; 5 widths and patch 1 need sides divisible by 16"),
         ({"widths": (8, 12)}, r"widths are \(8, 12\); expected at least one, each a multiple of 8"),
         ({"widths": ()}, r"widths are \(\); expected at least one"),
+        ({"widths": (8, 8)}, r"widths are \(8, 8\); expected one of 16 or more: groups of a single channel are normalised to the same"),
         ({"patch": 0}, "patch is 0; expected int, at least 1"),
         ({"patch": 3}, "images are 8 x 8; 2 widths and patch 3 need sides divisible by 6"),
     ],
@@ -136,6 +138,23 @@ def test_files_that_hold_no_ddpm(tmp_path: Path) -> None:
 def test_bad_settings(few: Task, options: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         small(few, **options)
+
+
+@pytest.mark.parametrize("make", [small, lambda task, widths: DDPM(task.shape, 10, task.bounds, widths=widths)])
+def test_widths_are_several_whole_numbers(make, few: Task) -> None:
+    with pytest.raises(TypeError, match=r"widths is 16; expected several whole numbers, such as \[32\]"):
+        make(few, widths=16)
+    with pytest.raises(TypeError, match=r"widths\[0\] is 16.0; expected a whole number"):
+        make(few, widths=(16.0,))
+
+
+def test_class_and_noise_level_are_known_to_the_least_widths(few: Task) -> None:
+    """Where each group had one channel, both were normalised away but for rounding."""
+    ddpm = DDPM(few.shape, 10, few.bounds, widths=(16,))
+    x_t = torch.randn(4, *few.shape, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        one, other, later = (ddpm.guess(x_t, torch.tensor(t), torch.full((4,), c)) for t, c in ((9, 1), (9, 2), (900, 1)))
+    assert min((one - other).norm(), (one - later).norm()) > 1e-3 * one.norm()
 
 
 def test_patches_and_mirror_images(few: Task, tmp_path: Path) -> None:
@@ -201,11 +220,29 @@ def test_bad_calls(few: Task, ddpm: DDPM) -> None:
         (lambda: ddpm.noised(x * torch.nan, 5, generator=generator), "x ranges over .*nan"),
         (lambda: ddpm.sample(0), "0 images were asked for; expected at least 1"),
         (lambda: ddpm.sample(1, batch_size=0), "batch_size is 0; expected at least 1"),
+        (lambda: ddpm.sample(2, guidance=math.nan), "guidance is nan; expected a finite number"),
         (lambda: ddpm.sample(2, steps=0), "steps is 0; expected 1 to 1000"),
         (lambda: ddpm.sample(torch.tensor([1, -1])), r"labels range over \[-1, 1\]"),
     ):
         with pytest.raises(ValueError, match=message):
             call()
+    for call, message in (
+        (lambda: ddpm.score(x.long(), 5), "x_t has dtype torch.int64; expected a floating-point tensor"),
+        (lambda: ddpm.score(x, 1.5), "t is 1.5; expected a whole number"),
+        (lambda: ddpm.noised(x, 1.5, generator=generator), "t is 1.5; expected a whole number"),
+        (lambda: ddpm.sample(2.0), "the number of images is 2.0; expected a whole number"),
+    ):
+        with pytest.raises(TypeError, match=message):
+            call()
+    assert torch.equal(ddpm.sample(np.int64(2), steps=1), ddpm.sample(2, steps=1))
+
+
+def test_a_run_folder_gives_its_model(few: Task, ddpm: DDPM, tmp_path: Path) -> None:
+    ddpm.save(tmp_path / "model.safetensors")
+    x_t = torch.rand(2, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(pretrained.find(tmp_path, few).score(x_t, 9, 4), ddpm.score(x_t, 9, 4))
+    with pytest.raises(ValueError, match="is a folder; expected a .safetensors file that DDPM.save wrote"):
+        DDPM.load(tmp_path)
 
 
 def test_a_folder_of_diffusers(few: Task, tmp_path: Path) -> None:

@@ -212,11 +212,11 @@ class Edges(nn.Module):
 def test_a_gradient_that_is_nan_fabricates_no_verdict_and_is_counted() -> None:
     x = split(12).x
     x[:6, :, :4] = 0
-    model, tiny = Edges(), Threat("l2", 1e-6)
+    model, tiny = Edges(), Threat("l2", 2e-5)
     part = Split(x, model(x).argmax(1))
     with pytest.warns(RuntimeWarning, match="6 of 12 inputs had gradients with entries that are nan or infinite; these moved nothing"):
         x_adv = attacks.pgd(model, x, part.y, tiny, steps=3)
-    assert x_adv.isfinite().all() and (x_adv - x).abs().max() <= 1e-6
+    assert x_adv.isfinite().all() and (x_adv - x).abs().max() <= 2e-5
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         assert evaluation.robust_accuracy(model, part, tiny, **QUIET).correct == 12
@@ -226,7 +226,7 @@ def test_a_gradient_that_is_nan_fabricates_no_verdict_and_is_counted() -> None:
     with pytest.warns(RuntimeWarning, match="6 of 12 inputs had gradients"):
         assert -1 <= evaluation.alignment(model, task(part), MEANS) <= 1
     with pytest.warns(RuntimeWarning, match="6 of 12 inputs had gradients with entries that are nan or infinite; these count as 0"):
-        assert all(map(math.isfinite, evaluation.portrait(model, task(part)).figures().values()))
+        assert all(map(math.isfinite, evaluation.portrait(model, task(part), directions=5).figures().values()))
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")

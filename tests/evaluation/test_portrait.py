@@ -62,3 +62,25 @@ def test_what_is_refused(linear: nn.Module, digits: Task) -> None:
     nothing = Linear(torch.zeros(10, 64), torch.arange(10.0))  # always 9
     with pytest.raises(ValueError, match="reads none of the 3 test examples"):
         evaluation.portrait(nothing, replace(digits, test=replace(digits.test, x=digits.test.x[:3], y=torch.tensor([1, 2, 3]))))
+
+
+@pytest.mark.parametrize("scale", [1e-20, 1e-25, 1e-30, 1e20])
+def test_slopes_whose_squares_are_no_float32_keep_their_direction(linear: nn.Module, digits: Task, scale: float) -> None:
+    small = replace(digits, test=digits.test.first(30))
+    plain, scaled = (evaluation.portrait(Linear(k * linear.weight.data, k * linear.bias.data), small) for k in (1, scale))
+    assert (scaled.radius, scaled.on_data) == pytest.approx((plain.radius, plain.on_data), rel=1e-4)
+    assert (scaled.margin, scaled.slope) == pytest.approx((scale * plain.margin, scale * plain.slope), rel=1e-4, abs=0)
+
+
+def test_training_inputs_have_one_direction_fewer_than_they_are(linear: nn.Module, digits: Task) -> None:
+    few = replace(digits, train=digits.train.first(5))
+    assert 0 < evaluation.portrait(linear, few, directions=4).on_data < 1
+    with pytest.raises(ValueError, match="directions is 5; expected 1 to 4, one fewer than the 5 training inputs"):
+        evaluation.portrait(linear, few, directions=5)
+
+
+def test_the_median_of_two_is_the_lower(digits: Task) -> None:
+    model = Linear(torch.tensor([[0.5, 0.0], [-0.5, 0.0]]), torch.zeros(2))
+    two = replace(digits.test, x=torch.tensor([[3.0, 0.0], [1.0, 0.0]]), y=torch.tensor([0, 0]))
+    train = replace(digits.train, x=torch.eye(2), y=torch.tensor([0, 1]))
+    assert evaluation.portrait(model, replace(digits, classes=("a", "b"), train=train, test=two), directions=1).margin == 1

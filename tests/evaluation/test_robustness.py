@@ -15,6 +15,7 @@ from pagkit.evaluation import (
     Score,
     accuracy,
     alignment,
+    attacked,
     autoattack,
     checklist,
     exact_accuracy,
@@ -365,7 +366,7 @@ def test_float64_logits_under_autoattack() -> None:
     pytest.importorskip("pyautoattack")
     x = torch.rand(30, 20, generator=torch.Generator().manual_seed(0))
     split, how = Split(x, Doubled()(x).argmax(1)), {"attacks": ["apgd-ce", "fab"], "progress": False}
-    assert autoattack(Doubled(), split, Threat("l2", 1e-6), **how).correct == 30
+    assert autoattack(Doubled(), split, Threat("l2", 2e-5), **how).correct == 30
     assert autoattack(Doubled(), split, Threat("l2", 1.0), **how).correct < 3
 
 
@@ -387,3 +388,46 @@ def test_exact_radii_are_refused_where_inputs_have_bounds() -> None:
     task = Task("boxed", ("a", "b"), (0.0, 1.0), split, split)
     with pytest.raises(ValueError, match=r"'exact-l2-0.5' on inputs with bounds \(0.0, 1.0\); expected none"):
         measure(net, task, "exact-l2-0.5")
+
+
+class Thin(nn.Module):
+    """Reads label 1 beyond x1 = 0.3, and has no gradient that leads there."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        beyond = (x[:, 0] > 0.3).float()
+        return torch.stack([1 - beyond, beyond], 1) + 0 * x.sum(1, keepdim=True)
+
+
+@pytest.mark.parametrize("batch_size", [4, 3, 1])
+def test_offsets_belong_to_the_rows_of_the_split(batch_size: int) -> None:
+    split, threat = Split(torch.zeros(4, 2), torch.zeros(4, dtype=torch.int64)), Threat("l2", 0.5, (-9.0, 9.0))
+    offsets = torch.tensor([[0.0, 0.0], [0.0, 0.0], [0.4, 0.0], [0.0, 0.0]])
+    how = {"batch_size": batch_size, "progress": False, "steps": 1}
+    for score in (
+        robust_accuracy(Thin(), split, threat, offsets=offsets, **how),
+        robust_accuracy(Thin(), split, threat, offsets=offsets, likeliest=1, **how),
+        *robustness_curve(Thin(), split, "l2", [0.4, 0.5], bounds=(-9.0, 9.0), offsets=offsets, **how),
+    ):
+        assert score.each().tolist() == [True, True, False, True]
+    with pytest.raises(ValueError, match=r"offsets have shape \(3, 2\); expected \(4, 2\)"):
+        attacked(Thin(), split, threat, offsets=offsets[:3], **how)
+
+
+def test_what_was_attacked_carries_no_graph() -> None:
+    split = Split(torch.zeros(4, 2, requires_grad=True), torch.tensor([0, 0, 1, 1]))
+    moved = attacked(Thin(), split, Threat("l2", 0.1), target=1, batch_size=2, progress=False)  # the second batch is the target already
+    assert not moved.x.requires_grad
+
+
+def test_an_interval_holds_its_own_rate() -> None:
+    """Rounding left 0 of 3 and 4 of 4 outside by an ulp, and bars cannot have whiskers of a negative length."""
+    for total in range(1, 300):
+        for right in (0, total // 2, total):
+            assert 0 <= (score := Score(right, total)).low <= score.rate <= score.high <= 1
+    assert (Score(0, 3).low, Score(4, 4).high) == (0.0, 1.0)
+
+
+@pytest.mark.parametrize(("counts", "found"), [((9.5, 10), "correct is 9.5"), ((True, 1), "correct is True"), ((1, "2"), "total is '2'")])
+def test_counts_are_whole(counts: tuple, found: str) -> None:
+    with pytest.raises(ValueError, match=f"{found}; expected a whole number"):
+        Score(*counts)

@@ -213,6 +213,7 @@ WRONG = [
     ("5.2", (lambda points: bent(points, power=1), M), "alignment there has to be 1"),
     ("5.2", (lambda points: points @ M, M), "hold when one pixel moves"),
     ("5.2", (lambda points: bent(points).pow(3), M), "is no multiple of m"),
+    ("5.2", (bent, M * math.nan), "the direction m has entries that are nan"),
     ("6.1", lambda *a: pupil(*a, factor=1.0), "at a shorter distance than yours"),
     ("6.1", lambda *a: pupil(*a, factor=4.0), "even a little beyond"),
     ("6.2", (1, 7), "leave 0.1 of the error"),
@@ -226,9 +227,12 @@ WRONG = [
     ("7.3", softer(width=0.3), "is h 0.5"),
     ("7.3", softer(out=False), "left out of its own class"),
     ("7.3", (softer()[0].flip(2), softer()[1]), "has a cosine of"),
+    ("7.3", (softer()[0] * math.nan, softer()[1]), "entries of the directions are nan or infinite"),
+    ("7.3", (softer()[0], softer()[1] * math.nan), "entries of the posterior are nan or infinite"),
     ("8.1", lambda *a: tweedie(*a, noise=False), "yours is off"),
     ("9.1", lambda *a: tilt(*a, scale=1.0), "less than the distance"),
     ("9.1", lambda *a: tilt(*a, unit=1.0), "a tilt of 60 degrees"),
+    ("9.2", lambda net, x: -linf(net, x), "10 of 10 radii are negative"),
     ("9.2", exact.radius, "meets the other class"),
     ("9.2", lambda net, x: 0.5 * exact.radius(net, x), "meets one class only"),
     ("10.1", lambda k, s: 1.96 * s / math.sqrt(k), "the interval is wider"),
@@ -260,6 +264,17 @@ BAD = [
     ("7.3", 0.0, "expected two tensors"),
     ("12.2", None, "None; expected a dict"),
     ("14.1", lambda x: x, "expected attacked images"),
+    ("1.2", lambda tries, rho: math.nan, "the answer has nan for share"),
+    ("4.1", ((math.nan, math.nan), PRICE[1]), "the answer has nan for clean, robust; expected 2 numbers"),
+    ("6.2", (math.nan, math.nan), "the answer has nan for power of eta, cost of a class"),
+    ("6.2", [torch.ones(2), 1.0], "expected 2 numbers: (power of eta, cost of a class)"),
+    ("7.1", dict.fromkeys((1, 2, 5, 15, 60, 150), math.nan), "the answer has nan for 1, 2, 5, 15, 60, 150"),
+    ("9.1", lambda x1, crossing, degrees: math.nan, "the answer has nan for radius"),
+    ("10.1", lambda k, s: math.nan, "the answer has nan for half width"),
+    ("10.3", lambda votes, draws, sigma: math.nan, "the answer has nan for radius"),
+    ("12.2", {"flips": math.nan, "crops": 0.05}, "the answer has nan for 'flips'"),
+    ("13.1", lambda low, high, rise: math.nan, "the answer has nan for eta"),
+    ("15.2", lambda rho, k, d: math.nan, "the answer has nan for sigma"),
 ]
 
 
@@ -284,6 +299,62 @@ def test_what_is_no_answer_is_an_error(key: str, answer: object, words: str) -> 
     with pytest.raises((TypeError, ValueError)) as caught:
         check(key, answer)
     assert words in str(caught.value)
+
+
+def written_into(answer):
+    """The answer, which leaves its first two inputs spoilt: what it returns in the first, and zeros in the second."""
+
+    def spoiling(first, second, *rest):
+        first.copy_(answer(first, second, *rest))
+        second.zero_()
+        return first
+
+    return spoiling
+
+
+def push_of_nothing(x, push, eps):
+    return push.zero_()
+
+
+@pytest.mark.parametrize(
+    ("key", "answer", "right"),
+    [
+        ("2.3", written_into(in_box), True),
+        ("2.3", push_of_nothing, False),
+        ("3.2", written_into(nearest_point), True),
+        ("3.2", lambda far, x, eps: far.copy_(attacks.Threat("l2", eps).project(far, x)), False),
+        ("8.1", written_into(tweedie), True),
+    ],
+)
+def test_an_answer_that_writes_into_its_inputs_is_judged_by_what_these_were(key: str, answer: object, right: bool) -> None:
+    assert bool(check(key, answer)) is right
+
+
+def test_an_answer_that_spoils_its_model_is_judged_by_what_that_was() -> None:
+    def spoiling(net, x):
+        found = linf(net, x)
+        for p in net.parameters():
+            torch.nn.init.zeros_(p)
+        return found
+
+    assert check("9.2", spoiling)
+
+
+@pytest.mark.parametrize("around", [torch.no_grad, torch.inference_mode])
+@pytest.mark.parametrize(("key", "answer"), [("5.2", (bent, M)), ("2.2", first_step), ("9.2", linf)])
+def test_a_verdict_does_not_depend_on_what_is_around_it(around, key: str, answer: object) -> None:
+    with around():
+        assert check(key, answer)
+
+
+def test_a_verdict_does_not_depend_on_the_default_dtype() -> None:
+    torch.set_default_dtype(torch.float64)
+    try:
+        verdicts = [check("9.2", linf), check("2.2", first_step), check("9.2", lambda net, x: torch.ones(len(x)))]
+        assert torch.get_default_dtype() == torch.float64
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert [bool(verdict) for verdict in verdicts] == [True, True, False]
 
 
 def test_an_unknown_exercise_is_refused_with_those_there_are() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import pytest
 import torch
 from torch import nn
@@ -49,6 +51,17 @@ def test_a_copy_may_be_spoilt_and_the_grader_keeps_its_own() -> None:
     for weight in first.model.parameters():
         weight.zero_()
     assert not check("14.2", first.exam.x)
+
+
+def test_inference_mode_changes_no_defence(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor is the network that it keeps one of inference mode ever after. One epoch is enough here."""
+    fresh, full = cache(defences._network.__wrapped__), defences.training.Recipe.load
+    monkeypatch.setattr(defences, "_network", fresh)
+    monkeypatch.setattr(defences.training.Recipe, "load", lambda name, **options: full(name, **{**options, "epochs": 1}))
+    with torch.inference_mode():
+        assert not check("14.1", defences.load("ruler").exam.x)
+        model = defences.load("ruler").model
+    assert not any(p.is_inference() for p in (*model.parameters(), *fresh(0).parameters()))
 
 
 @pytest.mark.parametrize(

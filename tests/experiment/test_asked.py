@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,10 +12,10 @@ import pytest
 import torch
 from PIL import Image
 
-from pagkit import cli, data, diffusion, experiment, results
+from pagkit import cli, data, diffusion, experiment, results, targets
 from pagkit.data import Split, Task
 from pagkit.diffusion import pretrained
-from pagkit.experiment import asked
+from pagkit.experiment import asked, rehearsed
 from pagkit.experiment.rehearsed import rehearse
 from pagkit.recipe import Recipe, recipe_names
 from tests.helpers import make_task
@@ -38,7 +39,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 IMAGES = [name for name in recipe_names() if not name.startswith("three-modes")]
-SLIM = {"resnet18": {}, "vit": {"dim": 24, "depth": 1, "heads": 2}, "ddpm": {"widths": [8]}}
+SLIM = {"resnet18": {}, "vit": {"dim": 24, "depth": 1, "heads": 2}, "ddpm": {"widths": [16]}}
 
 
 @pytest.mark.filterwarnings("ignore:recipe")
@@ -59,7 +60,7 @@ def test_two_classes_of_images_are_enough_for_any_recipe(name: str, monkeypatch)
 
 
 def test_what_the_classes_do_not_allow_is_lowered_with_a_note(folder: Path, tmp_path: Path, capsys) -> None:
-    slow = ["--set", "epochs=1", "--set", "alignment={}", "--set", "checklist={}", "--set", "model_options.width=4"]
+    slow = ["--set", "epochs=2", "--set", "alignment={}", "--set", "checklist={}", "--set", "model_options.width=4"]
     more = ["--set", "classes_per_image=5", "--set", "metrics={pgd-l2-1: {steps: 2, likeliest: 7}, pgd-linf-0.1: {steps: 2, likeliest: 1}}"]
     call = ["digits-pag-nn", *slow, *more, "--data", str(folder)]
     assert cli.main(["run", *call, "--out", str(tmp_path / "out")]) == 0
@@ -83,7 +84,7 @@ def test_what_the_classes_do_not_allow_is_lowered_with_a_note(folder: Path, tmp_
 
 
 def test_a_folder_with_too_few_images_to_skip_is_taken_whole_with_a_note(folder: Path, tmp_path: Path, capsys) -> None:
-    quick = ["--set", "epochs=1", "--set", "model_options.widths=[8,8]", "--set", "metrics={}", "--set", "alignment={}"]
+    quick = ["--set", "epochs=2", "--set", "model_options.widths=[8,8]", "--set", "metrics={}", "--set", "alignment={}"]
     assert cli.main(["train", "cifar10-laptop-standard", *quick, "--data", str(folder), "--run", str(tmp_path / "run")]) == 0
     assert "data.test_skip_per_class is 100; " in (printed := capsys.readouterr().err) and printed.count("warning") == 1
     assert cli.main(["evaluate", str(tmp_path / "run")]) == 0 and "warning" not in capsys.readouterr().err
@@ -174,7 +175,7 @@ def test_one_class_left_to_test_is_enough_unless_it_is_the_target(toy) -> None:
 
 def test_the_file_of_a_diffusion_model_must_fit(tmp_path: Path) -> None:
     path = tmp_path / "other.safetensors"
-    diffusion.DDPM((3, 8, 8), 3, (0.0, 1.0), widths=[8]).save(path)
+    diffusion.DDPM((3, 8, 8), 3, (0.0, 1.0), widths=[16]).save(path)
     recipe = Recipe.load("digits-standard", metrics={}, checklist={}, alignment={"score_based": {"ddpm": str(path), "t": 5, "draws": 50}})
     for task in (pictures(side=8), pictures(side=16, classes=3), pictures(side=8, classes=3, channels=1)):
         with pytest.raises(ValueError, match="alignment.score_based: the diffusion model knows 3 classes of inputs"):
@@ -196,6 +197,31 @@ def test_a_kept_diffusion_model_that_is_not_whole_is_refused(tmp_path: Path, mon
     path.write_bytes(b"cut")
     with pytest.raises(ValueError, match=f"alignment.score_based: .*{path.name}.*; delete it, and it is trained anew"):
         rehearse(recipe, task, CPU)
+
+
+def test_a_folder_for_directions_must_be_writable_or_hold_them(tmp_path: Path, monkeypatch, digits) -> None:
+    monkeypatch.setenv("PAGKIT_CACHE", str(tmp_path / "file" / "kept"))
+    (tmp_path / "file").touch()
+    ddpm, path = diffusion.DDPM(digits.shape, 10, digits.bounds, widths=[16]), tmp_path / "ddpm.safetensors"
+    ddpm.save(path)
+    scored, control = (Recipe.load(f"digits-pag-sbg{end}", metrics={}, alignment={}, checklist={}) for end in ("", "-control"))
+    for recipe, options, refused in (
+        (scored, {}, True),
+        (scored, {"folder": None}, False),
+        (scored, {"folder": str(tmp_path / "file")}, True),
+        (control, {"change": "blurred"}, True),
+        (control, {"change": "smooth_field"}, False),
+    ):
+        asks = replace(recipe, target_options={"ddpm": str(path), "t": 150, **options})
+        with pytest.raises(PermissionError, match="cannot write to .*; set target_options.folder") if refused else nullcontext():
+            rehearse(asks, digits, CPU)
+    folder = tmp_path / "full"
+    target = experiment.target("score_based", digits, progress=False, ddpm=str(path), t=150, folder=str(folder))
+    monkeypatch.setattr(targets.scores, "_int8", lambda found: found.to(torch.int8))
+    monkeypatch.setattr(targets.scores, "difference", lambda ddpm, x, classes, *_: torch.zeros(*classes.shape, *x.shape[1:]))
+    target(torch.tensor([0]), digits.train.x[:1], torch.tensor([[1]]))
+    monkeypatch.setattr(rehearsed, "writable", lambda *_: 1 / 0)
+    rehearse(replace(scored, target_options={"ddpm": str(path), "t": 150, "folder": str(folder)}), digits, CPU)
 
 
 @pytest.mark.parametrize(

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from pagkit import losses, models
-from pagkit.data import Task
+from pagkit import losses, models, training
+from pagkit.data import Split, Task
 from tests.helpers import make_task
 
 
@@ -124,6 +127,8 @@ def test_mode_is_restored_for_each_submodule() -> None:
         ("mlp", {"activation": "tanh"}, "unknown activation 'tanh'; expected one of relu, silu, gelu"),
         ("mlp", {"hidden": []}, r"hidden is \[\]"),
         ("mlp", {"normalize": -1.0}, "normalize is -1.0; expected"),
+        ("mlp", {"normalize": float("inf")}, "normalize is inf; expected"),
+        ("mlp", {"normalize": 1e-46}, "normalize is 1e-46; expected"),
         ("resnet18", {"norm": "layer"}, "unknown norm layer 'layer'"),
         ("resnet18", {"stem": "tiny"}, "unknown stem 'tiny'; expected 'small', 'large' or None"),
         ("resnet-small", {"widths": [12]}, r"widths are \[12\]; expected positive multiples of 8"),
@@ -139,6 +144,36 @@ def test_mode_is_restored_for_each_submodule() -> None:
 def test_bad_options(digits, name: str, options: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         models.build(name, digits, **options)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("mlp", {"hidden": 32}, r"hidden is 32; expected several whole numbers, such as \[32\]"),
+        ("mlp", {"hidden": [32.0]}, r"hidden\[0\] is 32.0; expected a whole number"),
+        ("resnet-small", {"widths": 64}, "widths is 64; expected several whole numbers"),
+        ("cnn", {"width": 1.5}, "width is 1.5; expected a whole number, at least 1"),
+        ("vit", {"heads": "3"}, "heads is '3'; expected a whole number, at least 1"),
+        ("mlp", {"seed": None}, "seed is None; expected a whole number"),
+    ],
+)
+def test_what_is_no_whole_number_is_refused(digits, name: str, options: dict, message: str) -> None:
+    with pytest.raises(TypeError, match=message):
+        models.build(name, digits, **options)
+
+
+def test_numbers_of_numpy_are_numbers(digits) -> None:
+    one, other = (models.build("mlp", digits, seed=seed, hidden=hidden) for seed, hidden in ((3, [5]), (np.int64(3), np.array([5]))))
+    assert torch.equal(one[2].weight, other[2].weight)
+
+
+def test_data_that_take_a_gradient_get_none(digits) -> None:
+    x = digits.train.x[:20].clone().requires_grad_()
+    task = replace(digits, train=Split(x, digits.train.y[:20]))
+    model = models.build("cnn", task, width=2)
+    assert not any(buffer.requires_grad for buffer in model.buffers())
+    training.fit(model, task, training.Recipe("r", "digits", "cnn", "standard", epochs=2, lr=0.01), progress=False)
+    assert x.grad is None
 
 
 @pytest.mark.parametrize("name", ["cnn", "resnet-small", "resnet18", "vit"])

@@ -41,7 +41,7 @@ def trained(name: str, task: Task, **changes: Any) -> nn.Module:
 
 
 def ddpm() -> diffusion.DDPM:
-    return diffusion.DDPM.fit(digits(), epochs=1, widths=(8,), progress=False)
+    return diffusion.DDPM.fit(digits(), epochs=1, widths=(16,), progress=False)
 
 
 THREE = torch.arange(3)

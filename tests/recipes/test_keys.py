@@ -17,7 +17,7 @@ from pagkit import attacks, data, evaluation, models, targets
 from pagkit.attacks.autoattack import perturb
 from pagkit.diffusion import DDPM
 from pagkit.recipe import KEYS, Recipe
-from pagkit.recipes import keys
+from pagkit.recipes import keys, text
 from pagkit.training import SCHEDULES
 from pagkit.training.loop import OPTIMIZERS
 
@@ -79,6 +79,10 @@ def test_every_model_target_schedule_and_optimizer_is_listed() -> None:
         ("metrics={pgd-l2-0.5: {steps: 0}}", "metrics.pgd-l2-0.5.steps is 0; expected int, at least 1"),
         ("metrics={pgd-l2-0.5: 3}", "metrics.pgd-l2-0.5 is 3; expected a mapping"),
         ("metrics={pgd-l2-inf: {}}", "unknown metric 'pgd-l2-inf'"),
+        *((f"metrics={{pgd-l2-{eps}: {{}}}}", f"metric 'pgd-l2-{eps}' is the same as 'pgd-l2-0.5'") for eps in ("0.50", ".5", "5e-1")),
+        *((f"metrics={{pgd-l2-{eps}: {{}}}}", f"metric 'pgd-l2-{eps}' is the same as 'pgd-l2-10'") for eps in ("1_0", "10.0", "1e1")),
+        ("epochs=99999999999999999999999", "epochs is 99999999999999999999999; expected int, at least 1; below 2"),
+        (f"lr={'9' * 400}", "lr is 9+; expected float, above 0; below 2"),
         ("metrics={pgd-l2-0.5: {target: nxt}}", "metrics.pgd-l2-0.5.target is 'nxt'; expected next or int"),
         ("metrics={autoattack-l2-1: {queries: 0}}", "metrics.autoattack-l2-1.queries is 0"),
         ("alignment={class_mean: {scale: -1}}", "alignment.class_mean.scale is -1; expected float, above 0"),
@@ -99,6 +103,35 @@ def test_a_slip_is_refused_by_the_name_of_its_key(setting: str, message: str) ->
     with pytest.raises(ValueError, match=message) as refused:
         Recipe.load(f"digits-pag-nn+{setting}")
     assert str(refused.value).startswith("recipe 'digits-pag-nn+") and str(refused.value).count(";") <= 3
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("epochs=010", "010 would be a number in base 8; expected one in base 10, or quotes around a text"),
+        ("data.seed=-01_0", "-01_0 would be a number in base 8"),
+        ("epochs=1:30", "1:30 would be a number in base 60"),
+        ("lr=1:30.5", "1:30.5 would be a number in base 60"),
+        ("metrics={pgd-l2-1: {}, pgd-l2-1: {steps: 5}}", "key 'pgd-l2-1' stands twice"),
+        ("data=&a [*a]", "Circular reference"),
+        ("metrics=&a {clean: *a}", "Circular reference"),
+        ("data=" + "[" * 3000, ""),
+    ],
+)
+def test_what_yaml_reads_otherwise_than_people_is_refused(setting: str, message: str, tmp_path: Path) -> None:
+    name, _, value = setting.partition("=")
+    (tmp_path / "mine.yaml").write_text(f"{name.split('.')[0]}: {value}\n")
+    for call in (("digits-pag-nn", setting), (tmp_path / "mine.yaml",)):
+        with pytest.raises(ValueError, match="is not valid YAML: ") as refused:
+            Recipe.load(*call)
+        assert message in str(refused.value)
+
+
+@pytest.mark.parametrize("eps", ["0", "0.5", "1", "20", "0.0157", "0.00001", "0.03137254901960784"])
+def test_a_radius_in_its_one_spelling_is_taken(eps: str) -> None:
+    metric = f"pgd-l2-{eps}"
+    assert metric in Recipe.load("digits-pag-nn", f"metrics={{{metric}: {{}}}}").metrics
+    assert text.metric(*keys.split_metric(metric)) == metric and text.metric(*keys.split_metric("clean")) == "clean"
 
 
 def test_values_of_other_libraries_become_plain_and_are_stored(tmp_path: Path) -> None:

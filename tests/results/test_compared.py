@@ -194,3 +194,17 @@ def test_figures_of_one_name_with_different_options_are_not_pooled() -> None:
     with pytest.raises(ValueError, match="measured in two ways"):
         leaderboard.rates([one, two], one.task)
     assert column([one, asked("mine", 1, {}), run("mine", 2, 402)], "mine", "clean") == [400, 401, 402]
+
+
+def test_a_count_for_each_seed_and_one_number_of_the_same_examples() -> None:
+    for call in (mean, percents, column):
+        with pytest.raises(ValueError, match="recipe 'a' has two runs of one seed with 'clean'; expected one each"):
+            call([*RUNS, run("a", 1, 3)], "a", "clean")
+        apart = [digested(run("mine", 0, 10), "A"), replace(digested(run("mine", 1, 10), "A"), metrics={"clean": Score(300, 600)})]
+        with pytest.raises(ValueError, match=r"share their test examples and have 'clean' on \[500, 600\] of them; expected one number"):
+            call(apart, "mine", "clean")
+
+
+def test_a_recipe_whose_name_no_file_can_have_is_not_the_librarys() -> None:
+    runs = [run("x" * 300, seed, 400) for seed in (1, 2)]
+    assert mean(runs, "x" * 300, "clean").mean == 80 and len(leaderboard.rates(runs, "digits").rows) == 1

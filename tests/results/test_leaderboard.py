@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -139,13 +140,46 @@ def test_published_figures_stand_beside_the_same_recipe_on_the_same_task() -> No
     assert "Key (2023), table 1. Model: a net. Data: CIFAR-10." in leaderboard.comparison([], published(percent=1)).caption
 
 
-@pytest.mark.parametrize("figure", [{}, {"correct": 1}, {"percent": 1, "total": 2}, {"percent": 1, "metric": "fly"}])
+@pytest.mark.parametrize(
+    "figure",
+    [
+        {},
+        {"correct": 1},
+        {"percent": 1, "total": 2},
+        {"percent": 1, "metric": "fly"},
+        {"percent": "35"},
+        {"percent": True},
+        {"percent": 101},
+        {"correct": 5, "total": 0},
+        {"correct": 700, "total": 600},
+        {"correct": 5.5, "total": 600},
+    ],
+)
 def test_a_published_figure_must_be_whole(figure: dict[str, Any], tmp_path: Path) -> None:
     path = tmp_path / "published.yaml"
     entry = {**asdict(published(percent=1)), "figures": [{**FIGURE, **figure}]}
     path.write_text(yaml.safe_dump([entry]))
     with pytest.raises(ValueError, match="published.yaml is not a file of published figures: .*(expected|unknown metric)"):
         results.load_published(path)
+
+
+def test_a_published_figure_stands_once(tmp_path: Path) -> None:
+    path = tmp_path / "published.yaml"
+    path.write_text(yaml.safe_dump([asdict(published(percent=35))]).replace("percent: 35", "percent: 35\n    percent: 53"))
+    with pytest.raises(ValueError, match="published.yaml is not a file of published figures: key 'percent' stands twice"):
+        results.load_published(path)
+
+
+def test_cosines_asked_for_in_two_ways_are_not_pooled() -> None:
+    def aligned(recipe: str, seed: int, **how: float) -> Result:
+        made = make(recipe, seed, clean=480, where={"asked": {"alignment.class_mean": how}})
+        return replace(made, alignment={"class_mean": 0.5, "one_image": 0.1})
+
+    one, two = aligned("a", 0, scale=1.0), aligned("a", 1, scale=10.0)
+    with pytest.raises(ValueError, match="'alignment.class_mean' was measured in two ways, of 'a', seed 0 .with {'scale': 1.0}. and of"):
+        leaderboard.alignments([one, two], "digits")
+    assert len(leaderboard.rates([one, two], "digits").rows) == 1
+    assert len(leaderboard.alignments([one, aligned("a", 1, scale=1.0), make("a", 2, clean=480)], "digits").rows) == 1
 
 
 def test_origins_lists_what_differs_between_seeds_once() -> None:
@@ -159,7 +193,7 @@ def test_origins_lists_what_differs_between_seeds_once() -> None:
 
 
 def test_origins_shortens_runs_of_seeds() -> None:
-    table = leaderboard.origins([make("a", seed, clean=1) for seed in (0, 1, 2, 7, 20, 21)])
+    table = leaderboard.origins([make("a", seed, clean=1) for seed in (7, 2, 21, 0, 20, 1)])  # in any order
     assert str(table.rows[0][1]) == "0-2, 7, 20-21" and "a       0-2, 7, 20-21  " in str(table)
     assert '<td><span class="origin" tabindex="0">0-2, 7, 20-21<span' in table._repr_html_()
     assert table._repr_html_().count('<a href="results/a/seed-') == 6
@@ -191,3 +225,31 @@ def test_the_command_prints_the_tables_of_the_books_results(capsys, monkeypatch)
     assert cli.main(["leaderboard"]) == 0
     said = capsys.readouterr().out
     assert all(name in said for name in ("digits-slope", "cifar10-laptop-slope", "cifar10-evening-slope"))
+
+
+ORIGIN = json.dumps(PROVENANCE)
+SCORE = '"clean": {"correct": 5, "total": 10}'
+
+
+@pytest.mark.parametrize(
+    ("seed", "metrics", "more", "message"),
+    [
+        ("1.7", SCORE, "", "seed is 1.7; expected a whole number"),
+        ("true", SCORE, "", "seed is True; expected a whole number"),
+        ("1", '"clean": {"correct": 9.5, "total": 10}', "", "correct is 9.5; expected a whole number"),
+        ("1", '"clean": {"correct": true, "total": 10}', "", "correct is True; expected a whole number"),
+        ("1", f"{SCORE}, {SCORE}", "", "key 'clean' stands twice; expected it once"),
+        ("1", SCORE, '"alignment": {"class_mean": NaN},', "alignment 'class_mean' is nan; expected a finite number"),
+        (
+            "1",
+            SCORE,
+            '"checklists": [{"caption": "c", "rows": [["name", "FAIL", "1"]]}],',
+            "verdict is 'FAIL'; expected one of pass, fail, not run",
+        ),
+    ],
+)
+def test_a_result_changed_by_hand_is_refused(seed: str, metrics: str, more: str, message: str, tmp_path: Path) -> None:
+    path = tmp_path / "result.json"
+    path.write_text(f'{{"recipe": "a", "task": "t", "seed": {seed}, "metrics": {{{metrics}}}, {more} "provenance": {ORIGIN}}}')
+    with pytest.raises(ValueError, match=f"result.json is not a result file: ValueError {message}"):
+        results.load(path)

@@ -48,3 +48,10 @@ def test_a_package_inside_another_project_has_no_commit_of_it(tmp_path: Path) ->
     assert len(commit := made._commit(file)) == 12
     file.write_text("changed")
     assert made._commit(file) == f"{commit}+"
+
+
+def test_brain_floats_have_a_digest_too() -> None:
+    x, y = torch.arange(12.0).view(6, 2).bfloat16(), torch.tensor([0, 1] * 3)
+    one, again, other, plain = (made._digest(make_task(inputs, y, 2).test) for inputs in (x, x.clone(), x + 1, x.float()))
+    assert one == again and len({one, other, plain}) == 3
+    assert made._digest(make_task(x.float(), y, 2).test) == "18c0ebef153a", "as in the stored results"

@@ -200,7 +200,7 @@ def test_score_based_on_the_toy_points_along_the_line_towards_the_class(toy) -> 
 
 
 def test_scores_that_are_no_numbers_are_refused(few) -> None:
-    broken = DDPM(few.shape, 10, few.bounds, widths=(8,))
+    broken = DDPM(few.shape, 10, few.bounds, widths=(16,))
     next(broken.unet.parameters()).data.fill_(torch.nan)
     with pytest.raises(ValueError, match="scores that are nan or infinite"):
         targets.score_based(few, broken, t=200)(torch.tensor([-1]), few.test.x[:1], torch.tensor([[4]]))
@@ -218,11 +218,14 @@ def test_score_based_refuses_other_tasks(toy, few, ddpm) -> None:
     ):
         with pytest.raises(ValueError, match=message):
             targets.score_based(task, model, **{"t": 200, **options})
+    for model, task in ((ddpm, few), (ToyDiffusion(toy), toy)):
+        with pytest.raises(TypeError, match="t is 1.5; expected a whole number"):
+            targets.score_based(task, model, t=1.5)
 
 
 def test_directions_in_a_file_are_the_same_and_made_once(tmp_path: Path, digits) -> None:
     task = replace(digits, train=digits.train.first(40))
-    ddpm = DDPM(task.shape, 10, task.bounds, widths=(8,))
+    ddpm = DDPM(task.shape, 10, task.bounds, widths=(16,))
     index, classes = torch.tensor([3, 39, -1, 0]), torch.tensor([[1, 2], [9, 0], [4, 5], [7, 7]])
     asked = index, task.train.x[index], classes
     plain = targets.score_based(task, ddpm, t=200, progress=False)(*asked)
@@ -276,10 +279,15 @@ def test_controls_against_their_definitions(change: str, few: Task) -> None:
 
 
 def test_a_control_of_scores(few: Task) -> None:
-    ddpm, asked = DDPM(few.shape, 10, few.bounds, widths=(8,)), (torch.arange(6), few.train.x[:6], torch.tensor([[3, 9]] * 6))
+    ddpm, asked = DDPM(few.shape, 10, few.bounds, widths=(16,)), (torch.arange(6), few.train.x[:6], torch.tensor([[3, 9]] * 6))
     how = {"t": 200, "progress": False}
     found = targets.build("control", few, change="wrong_class", ddpm=ddpm, **how)(*asked)
     source = targets.score_based(few, ddpm, **how)
+    new = torch.tensor([-1]), few.test.x[:1], torch.tensor([[3]])
+    plain, *seeded = (
+        targets.build("control", few, change="wrong_class", ddpm=ddpm, **how, **more)(*new) for more in ({}, {"seed": 0}, {"seed": 1})
+    )
+    assert [torch.equal(plain, other) for other in seeded] == [True, False], "its seed is that of the scores' noise"
     assert torch.equal(found, source(*asked[:2], torch.tensor([[4, 0]] * 6)))
     for options, message in (({"t": 200}, "has t and no ddpm"), ({"draws": 2}, "has draws and no"), ({"ddpm": ddpm}, "a ddpm and no t")):
         with pytest.raises(ValueError, match=message):

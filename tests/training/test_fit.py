@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from pagkit import losses, models, targets, training
 from pagkit.data import Split, Task, augment
 from pagkit.models import log_odds
-from pagkit.training import Recipe, TrainingDiverged, fit, loop, processes
+from pagkit.training import Recipe, TrainingDiverged, checkpoints, fit, loop, processes
 from pagkit.training.fit import check as fit_check
 from pagkit.training.fit import single
 from tests.helpers import Fragile, make_task
@@ -295,7 +295,7 @@ def test_noise_falls_on_what_was_attacked(digits, monkeypatch) -> None:
         return plain(model, x, y, terms, seen=seen)
 
     monkeypatch.setattr(losses, "objective", spy)
-    recipe = Recipe.load("digits-noise+method=noise-adversarial+eps=0.5+noise=0.1", epochs=1, batch_size=64, steps=2)
+    recipe = Recipe.load("digits-noise+method=noise-adversarial+eps=0.5+noise=0.1+schedule=constant", epochs=1, batch_size=64, steps=2)
     fit(models.build("cnn", task, width=4), task, recipe, progress=False)
     ((x, seen),) = found
     away = (seen - x).flatten(1).norm(dim=1)
@@ -402,6 +402,70 @@ def test_what_is_no_model_of_the_data_is_refused(digits) -> None:
         training.fit(lambda x: x, digits, recipe)
     with pytest.raises(ValueError, match="crop is 8 with images of 8 x 8 pixels; expected fewer than a side has"):
         training.fit(models.build("cnn", digits), digits, replace(recipe, crop=8))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"schedule": "one-cycle"}, "schedule is 'one-cycle' with 1 step in all, and the learning rate 0 in each; expected more epochs"),
+        ({"ramp": (0.0, 0.5)}, r"ramp is \(0.0, 0.5\) with 1 step in all, and the weight of the PAG objective 0 in each"),
+        ({"ramp": (0.6, 1.0), "epochs": 2}, "with 2 steps in all, and the weight of the PAG objective 0 in each"),
+    ],
+)
+def test_a_training_too_short_for_its_schedules_is_refused(changes: dict, message: str, toy, tmp_path: Path) -> None:
+    recipe = Recipe.load("three-modes-pag-nn", **{"epochs": 1, "batch_size": 1000, "ramp": (0.0, 0.0), **changes})
+    with pytest.raises(ValueError, match=message):
+        fit(models.build("mlp", toy), toy, recipe, run_dir=tmp_path / "run", progress=False)
+    assert not (tmp_path / "run").exists()
+    fit_check(models.build("mlp", toy), toy, replace(recipe, epochs=2 * recipe.epochs, ramp=(0.0, 0.5)))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"target_options": {"per_class": 1}}, "expected at least 2, since a point is not its own neighbour"),
+        ({"method": "pag-adversarial", "eps": 0.1, "norm": "l3"}, "unknown norm 'l3'"),
+    ],
+)
+def test_what_is_refused_leaves_no_checkpoint(changes: dict, message: str, toy, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=message):
+        fit(models.build("mlp", toy), toy, short("three-modes-pag-nn", **changes), run_dir=tmp_path / "run", progress=False)
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_alignment_of_an_epoch_is_that_of_its_steps_with_pag(toy, tmp_path: Path) -> None:
+    """PAG is off in the first four steps of eight: the first epoch has none, the second one begins in its second step."""
+    recipe = short("three-modes-pag-nn", epochs=2, batch_size=150, ramp=(0.5, 0.6))
+    histories = [fit(models.build("mlp", toy), toy, recipe, progress=False)]
+    assert len(toy.train) == 600 and math.isnan(histories[0].alignment[0]) and -1 < histories[0].alignment[1] < 1
+    late = replace(recipe, ramp=(0.8, 0.8))  # on in the last step alone: the mean over the epoch is that step's
+    kept = fit(models.build("mlp", toy), toy, late, progress=False)
+    asked: list[int] = []
+    model = models.build("mlp", toy)
+    fit(model, toy, late, run_dir=tmp_path, progress=False, stop=lambda: asked.append(1) or len(asked) == 7)
+    again = fit(model, toy, late, run_dir=tmp_path, resume=True, progress=False)
+    assert again.alignment[1] == kept.alignment[1] and again.cross_entropy == kept.cross_entropy
+    state = checkpoints.latest(tmp_path)["state"]
+    assert state["unmeasured"].tolist() == [0, 0, 450]
+
+
+def test_a_target_of_another_dtype_is_that_of_the_inputs(digits) -> None:
+    few, weights = replace(digits, train=digits.train.first(200)), []
+    recipe = short("digits-pag-nn", epochs=1, flip=True, crop=1, ramp=(0.0, 0.0))
+    source = targets.class_mean(few)
+    for kind in (torch.float32, torch.float64):
+        own = targets.GradientTarget("own", lambda index, x, classes, kind=kind: source(index, x, classes).to(kind))
+        model = models.build("mlp", few)
+        fit(model, few, recipe, target=own, progress=False)
+        weights.append(model[2].weight)
+    assert torch.equal(*weights)
+
+
+def test_inputs_of_another_dtype_are_refused_in_words(toy) -> None:
+    double = replace(toy, train=Split(toy.train.x.double(), toy.train.y))
+    with pytest.raises(TypeError, match=r"three-modes have dtype torch.float64 and the model torch.float32; .* x.to\(torch.float32\)"):
+        fit(models.build("mlp", toy), double, short("three-modes-standard"), progress=False)
+    fit(models.build("mlp", double).double(), double, short("three-modes-standard", epochs=1), progress=False)
 
 
 def test_a_target_without_pag_is_refused(toy) -> None:
