@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -81,7 +82,8 @@ class Board:
         body = []
         for name, *cells in self.rows:
             under = ' class="under"' if name.startswith("  ") else ""
-            body.append(f'<tr><th scope="row"{under}>{show(name)}</th>' + "".join(f"<td>{show(cell)}</td>" for cell in cells) + "</tr>\n")
+            shown = re.sub(r"(?<=[^ ])(?=\+)|(?<==)", "<wbr>", show(name))  # a long name breaks between its settings, not in a number
+            body.append(f'<tr><th scope="row"{under}>{shown}</th>' + "".join(f"<td>{show(cell)}</td>" for cell in cells) + "</tr>\n")
         return (
             f'<figure class="leaderboard {self.align}">\n<figcaption>{html.escape(self.caption)}</figcaption>\n'
             f'<div style="overflow-x: auto">\n<table class="dataframe" style="text-align: {self.align}">\n'

@@ -215,7 +215,7 @@ def test_board_as_text_and_as_html() -> None:
     text = board._repr_html_()
     assert "<figcaption>a &amp; b</figcaption>" in text
     assert '<th scope="row">&lt;x&gt;</th><td>1.0<br><small>[0.5, 2.0]</small></td>' in text
-    assert '<th scope="row" class="under">+w=1</th>' in text and 'class="dataframe"' in text
+    assert '<th scope="row" class="under">+w=<wbr>1</th>' in text and 'class="dataframe"' in text
     assert str(Board("c", ("a", "b", "d"), (("1", "22", "x"),), align="left")) == "c\na  b   d\n1  22  x"
 
 
