@@ -44,7 +44,7 @@ def batch(x: Tensor, y: Tensor, bounds: tuple[float, float]) -> None:
     if len(x) == 0:
         raise ValueError("the batch is empty; expected at least one row")
     low, high = x.min().item(), x.max().item()
-    least, most = torch.tensor(bounds, dtype=torch.float64).to(x.dtype).tolist()  # as clamping x to the bounds rounds them
+    least, most = torch.tensor(bounds, dtype=torch.float64, device="cpu").to(x.dtype).tolist()  # as clamping x to the bounds rounds them
     if not (math.isfinite(low) and math.isfinite(high) and least <= low and high <= most):
         found = f"x ranges over [{low}, {high}]"
         raise ValueError(f"{found}; expected finite values inside {bounds}. Normalise inside the model, not before it")
