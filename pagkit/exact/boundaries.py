@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from ..data.defaults import plain_defaults
-from ..models import Normalize
+from ..models import Normalize, refuse_altered
 
 ROUNDING = 1e-12  # what counts as zero, for each unit of the numbers that it is a sum of
 
@@ -105,10 +105,7 @@ def _layers(model: nn.Module) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     if [type(m) for m in layers] != [nn.Linear, nn.ReLU, nn.Linear]:
         found = ", ".join(type(m).__name__ for m in layers)
         raise ValueError(f"the model is [{found}]; exact radii need [Linear, ReLU, Linear], one hidden ReLU layer")
-    if hooked := [type(m).__name__ for m in model.modules() if m._forward_hooks or m._forward_pre_hooks]:
-        raise ValueError(f"the model has a forward hook at its {hooked[0]}, which may change what it says; expected none")
-    if replaced := [type(m).__name__ for m in model.modules() if "forward" in vars(m)]:
-        raise ValueError(f"the model has another forward at its {replaced[0]}, put there after it was made; expected none")
+    refuse_altered(model)
     first, _, second = layers
     if first.in_features != 2:
         raise ValueError(f"the model has {first.in_features} inputs; exact radii need 2")

@@ -7,6 +7,7 @@ import itertools
 import json
 import warnings
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from torch import Tensor, nn
 
 from .. import models, results
 from ..data import Task
+from ..data.files import alone
 from ..diffusion import DDPM
 from ..recipe import Recipe
 from ..training import processes
@@ -121,8 +123,8 @@ class ResultFile:
     """A result file that grows: what it held of the same weights, measured on the same test examples, stays in it.
 
     Anything else that it held is set aside at the first writing, with a warning, as ``result.json.1`` or the next number that is free,
-    which no table reads. It is read anew at each writing, as another evaluation may write to it meanwhile. Of several processes process 0
-    writes.
+    which no table reads. It is read anew at each writing, as another evaluation may write to it meanwhile; the two take turns. Of several
+    processes process 0 writes.
     """
 
     def __init__(self, path: Path) -> None:
@@ -130,6 +132,10 @@ class ResultFile:
 
     def write(self, result: results.Result) -> results.Result:
         """Write a result, whole or not at all; it, with what stays."""
+        with alone(self.path) if processes.rank() == 0 else nullcontext():
+            return self._write(result)
+
+    def _write(self, result: results.Result) -> results.Result:
         try:
             before: results.Result | None = results.load(self.path)
         except (FileNotFoundError, ValueError):
@@ -140,7 +146,7 @@ class ResultFile:
         if processes.rank() == 0:
             if self.fresh and not stays and self.path.exists():
                 why = "what was measured of other weights, by another recipe or on other test examples" if before else "no result"
-                _set_aside(self.path, why, stacklevel=5)
+                _set_aside(self.path, why, stacklevel=6)
             results.save(self.path, result)
         self.fresh = False
         return result

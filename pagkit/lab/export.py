@@ -18,14 +18,12 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.parametrize import is_parametrized
 
 from ..data.defaults import plain_defaults
-from ..models import ACTIVATIONS, Normalize
+from ..models import ACTIVATIONS, Normalize, refuse_altered
 from ..models.layers import ResidualBlock
 
 WEIGHTS = ("int8", "float16", "float32")
-HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 Packed = dict[str, Any]
 
 
@@ -98,15 +96,7 @@ def encode(values: Tensor | np.ndarray, dtype: str) -> str:
 
 def _check(model: nn.Module) -> None:
     """Refuse what a page would not see, for it stands in no weight, and numbers that are not finite."""
-    for name, module in model.named_modules():
-        what = f"the model's {name} ({type(module).__name__})" if name else f"the model ({type(module).__name__})"
-        if any(getattr(module, hooks) for hooks in HOOKS):
-            raise ValueError(f"{what} has a hook, which may change what it computes; expected none")
-        if is_parametrized(module):
-            found = ", ".join(module.parametrizations)
-            raise ValueError(f"{what} has a parametrization of its {found}; expected none: see torch's remove_parametrizations")
-        if "forward" in vars(module):
-            raise ValueError(f"{what} was given another forward; expected that of its class")
+    refuse_altered(model)
     for name, value in model.state_dict().items():
         if broken := int((~value.detach().float().isfinite()).sum()):
             raise ValueError(f"the model's {name} has {broken} of {value.numel()} numbers that are not finite; expected none")

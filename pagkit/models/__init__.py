@@ -10,7 +10,7 @@
 
 from .batching import batches
 from .classifiers import ACTIVATIONS, BUILDERS, build
-from .layers import Normalize
+from .layers import Normalize, refuse_altered
 from .logits import NotFinite, gradient_in, log_odds, logits_of, refuse_broken, refuse_other_classes
 from .mode import differentiable, gradients_on, mode, ordinary, refuse_inference, seeded
 from .weights import halved, load_weights, round_weights, save_weights
@@ -31,6 +31,7 @@ __all__ = [
     "logits_of",
     "mode",
     "ordinary",
+    "refuse_altered",
     "refuse_broken",
     "refuse_inference",
     "refuse_other_classes",

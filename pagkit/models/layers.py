@@ -7,8 +7,27 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.utils.parametrize import is_parametrized
 
 GROUPS = 8  # of every GroupNorm
+HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+
+
+def refuse_altered(model: nn.Module) -> None:
+    """Refuse a model whose layers do not tell what it computes, for those who read it by its layers.
+
+    Raises:
+        ValueError: a hook, a parametrization, or a ``forward`` that was put there after the module was made.
+    """
+    for name, module in model.named_modules():
+        what = f"the model's {name} ({type(module).__name__})" if name else f"the model ({type(module).__name__})"
+        if any(getattr(module, hooks) for hooks in HOOKS):
+            raise ValueError(f"{what} has a hook, which may change what it computes; expected none")
+        if is_parametrized(module):
+            found = ", ".join(module.parametrizations)
+            raise ValueError(f"{what} has a parametrization of its {found}; expected none: see torch's remove_parametrizations")
+        if "forward" in vars(module):
+            raise ValueError(f"{what} was given another forward; expected that of its class")
 
 
 class Normalize(nn.Module):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
+import threading
+import time
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -14,7 +16,7 @@ import torch
 
 from pagkit import cli, data, evaluation, experiment, models, results
 from pagkit.data import files
-from pagkit.experiment import measured, trained
+from pagkit.experiment import kept, measured, trained
 from pagkit.recipe import Recipe
 
 TOY = """
@@ -144,6 +146,21 @@ def test_a_figure_does_not_stay_when_it_is_asked_for_otherwise(toy_recipe, tmp_p
     assert last.provenance["unfinished"] == ["pgd-l2-15", "exact-l2-7", "alignment.class_mean"]
     assert set(last.metrics) == {"clean", "exact-l2-15"}, "this one is not asked for any more, and as good as before"
     assert last.alignment == pytest.approx(first.alignment, abs=1e-4) and last.provenance["asked"]["pgd-l2-15"] == {"steps": 9}
+
+
+def test_two_that_write_at_once_lose_nothing(tmp_path, monkeypatch) -> None:
+    origin = {"data": "", "hardware": "", "threads": 1, "train_seconds": 1.0, "evaluate_seconds": 1.0, "versions": {}, "commit": ""}
+    origin |= {"weights_digest": "w", "data_digest": {"train": "a", "test": "b"}}
+    path, read = tmp_path / "result.json", results.load
+    monkeypatch.setattr(results, "load", lambda path: (read(path), time.sleep(0.1))[0])  # each reads before the other has written
+    found = [results.Result("r", "t", 0, {name: evaluation.Score(1, 2)}, origin) for name in ("clean", "pgd-l2-1", "pgd-l2-2")]
+    kept.ResultFile(path).write(found[0])
+    both = [threading.Thread(target=kept.ResultFile(path).write, args=(one,)) for one in found[1:]]
+    for thread in both:
+        thread.start()
+    for thread in both:
+        thread.join()
+    assert set(read(path).metrics) == {"clean", "pgd-l2-1", "pgd-l2-2"} and [one.name for one in tmp_path.iterdir()] == ["result.json"]
 
 
 def test_a_file_that_is_no_result_of_these_weights_is_set_aside(toy_recipe, tmp_path) -> None:
