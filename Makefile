@@ -26,7 +26,7 @@ notebooks: .venv/.installed ## execute the notebooks and store their outputs
 bench: .venv/.installed ## time the library beside other ways to compute the same (ten minutes, calm machine)
 	@$(BIN)/python -m tests.benchmarks
 
-lint: .venv/.installed ## check the Python style and the library's types
+lint: .venv/.installed ## check the Python style, and the types of the library and the scripts
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 

@@ -4,6 +4,7 @@ The library behind the book *Do perceptually aligned gradients imply robustness?
 only what stands below it:
 
 - ``cli``: the command ``pagkit``
+- ``streams``: what it writes, whoever reads it
 - ``experiment``: a recipe's run, from data to result
 - ``lab``: networks that run in the reader's page
 - ``exercises``: a reader's answers, checked

@@ -6,17 +6,15 @@ Heavy libraries are imported once a call has been understood, so that help and a
 from __future__ import annotations
 
 import argparse
-import os
 import re
 import shlex
 import sys
 import warnings
 from collections.abc import Callable, Sequence
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from . import __version__
+from . import __version__, streams
 from .recipe import KEYS, SETTING, Recipe, recipe_names
 
 if TYPE_CHECKING:
@@ -33,6 +31,7 @@ EXAMPLES = """examples:
 WRONG = (ValueError, TypeError, ImportError, FileNotFoundError, FileExistsError, NotADirectoryError, PermissionError)  # a wrong call
 
 
+@streams.settled()
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit status: 0 done, 1 the run failed, 2 the call was wrong, 130 stopped by Ctrl-C."""
     args = _parser().parse_args(argv := sys.argv[1:] if argv is None else list(argv))
@@ -43,7 +42,6 @@ def main(argv: Sequence[str] | None = None) -> int:
             sys.stdout.flush()
             return status
     except BrokenPipeError:  # who read has enough, as `head` does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python says so when it ends
         return 0
     except (ValueError, TypeError, ImportError, FloatingPointError, OSError) as error:
         _say(error)
@@ -74,7 +72,7 @@ def _train(args: argparse.Namespace) -> int:
     from . import experiment
 
     how = {"folder": args.data, "resume": args.resume, "device": args.device, "log": args.log}
-    origin = experiment.train(recipe, run=args.run, **how, tell=None if bar else partial(print, file=sys.stderr, flush=True), progress=bar)
+    origin = experiment.train(recipe, run=args.run, **how, tell=None if bar else streams.tell, progress=bar)
     _print(f"trained in {origin['train_seconds']} s on {origin['data']}; wrote {Path(args.run) / experiment.WEIGHTS}")
     _print(f"measure it with: {shlex.join(['pagkit', 'evaluate', args.run])}")
     return 0
@@ -154,7 +152,7 @@ def _print(message: object) -> None:
 def _say(message: object) -> None:
     if isinstance(message, OSError) and message.strerror:
         message = f"{message.filename}: {message.strerror}" if message.filename else message.strerror
-    print(f"pagkit: {message}", file=sys.stderr)
+    streams.tell(f"pagkit: {message}")
 
 
 def _say_notes(error: BaseException, before: str = "") -> bool:

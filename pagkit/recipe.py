@@ -32,10 +32,11 @@ READ_BY = {  # keys that only a method with this part reads
     "slope": ("slope_of",),
     "adversarial": ("norm", "steps"),
 }
+UNSAID = "unsaid"  # in place of a weight: 0, but a method with pag needs one
 FIXED_BY_DDPM = ("optimizer", "schedule", "weight_decay", "ema", "crop")  # see pagkit.diffusion.train
 
 
-def _key(means: str, default: Any = REQUIRED, **limits: Any) -> Any:
+def _key(means: str, default: Any = REQUIRED, /, **limits: Any) -> Any:
     """A field of :class:`Recipe`; the arguments are those of :class:`pagkit.recipes.keys.Key`."""
     about = {"means": means, **limits}
     if default is REQUIRED:
@@ -51,7 +52,8 @@ class Recipe:
     :func:`pagkit.recipes.text.plain`.
 
     Raises:
-        ValueError: a value of the wrong type or out of range; names the recipe, the key and what was expected.
+        ValueError: a value of the wrong type or out of range, a method with pag without a weight; names the recipe, the key and what was
+            expected.
     """
 
     name: str = _key("the file's, unless given; changed settings are part of it")
@@ -87,7 +89,7 @@ class Recipe:
     flip: bool = _key("mirror images at random", False)
     target: str | None = _key("where the directions of the methods with pag come from", None, choices=tuple(keys.TARGETS))
     target_options: dict[str, Any] = _key("options of the target", {})
-    weight: float = _key("lambda of the PAG objective", 0.0, at_least=0)
+    weight: float = _key("lambda of the PAG objective", UNSAID, default=0.0, at_least=0)
     of: str = _key("whose input gradient is aligned", "log_prob", choices=("log_prob", "logit"))
     classes_per_image: int | None = _key("how many classes a step are aligned for each image; None: all", None, at_least=1)
     ramp: tuple[float, float] = _key(
@@ -106,12 +108,16 @@ class Recipe:
     checklist: dict[str, Any] = _key("the gradient-masking checklist; empty: none", {})
 
     def __post_init__(self) -> None:
+        weighted = self.weight is not UNSAID
+        object.__setattr__(self, "weight", self.weight if weighted else KEYS["weight"].default)
         for name, key in KEYS.items():
             value = text.plain(getattr(self, name))
             decimal = key.kind == "float" and type(value) is int and abs(value) < 2**63  # else refused below
             object.__setattr__(self, name, float(value) if decimal else value)
         try:
             self._check()
+            if not (weighted or "weight" in self.unread()):
+                raise ValueError(f"key 'weight' is missing ({KEYS['weight'].means}); method {self.method!r} needs it")
         except ValueError as error:
             raise ValueError(f"recipe {self.name!r}: {error}") from None
 
@@ -198,10 +204,7 @@ class Recipe:
             raise ValueError(f"{path.name}: unknown key {unknown[0]!r}; expected some of {', '.join(KEYS)}")
         if missing := [name for name, key in KEYS.items() if key.default is REQUIRED and name not in entries]:
             raise ValueError(f"{path.name}: key {missing[0]!r} is missing ({KEYS[missing[0]].means})")
-        recipe = cls(**entries)
-        if "weight" not in (*entries, *recipe.unread()):
-            raise ValueError(f"{path.name}: key 'weight' is missing ({KEYS['weight'].means}); method {recipe.method!r} needs it")
-        return recipe._all_read(changes)
+        return cls(**entries)._all_read(changes)
 
     def changed(self, *settings: str) -> Recipe:
         """The recipe with some ``key=value``, which become part of its name, as in :meth:`load`.
@@ -235,7 +238,7 @@ def _default(f: dataclasses.Field[Any]) -> Any:
     return REQUIRED if f.default is dataclasses.MISSING else f.default
 
 
-KEYS = {f.name: Key(str(f.type), default=_default(f), **f.metadata) for f in dataclasses.fields(Recipe)}
+KEYS = {f.name: Key(str(f.type), **{"default": _default(f), **f.metadata}) for f in dataclasses.fields(Recipe)}
 Recipe.__doc__ = f"{(Recipe.__doc__ or '').rstrip()}\n\n    Attributes:\n" + "".join(
     f"        {name}: {key.means} ({key.expected}).\n" for name, key in KEYS.items()
 )

@@ -75,7 +75,7 @@ def execute(notebook: nbformat.NotebookNode, folder: Path) -> None:
 
 def smaller(png: str) -> str:
     """A picture (PNG in base64) with the same pixels in fewer bytes: no alpha channel where all is opaque, and packed slowly."""
-    image = Image.open(io.BytesIO(base64.b64decode(png)))
+    image: Image.Image = Image.open(io.BytesIO(base64.b64decode(png)))
     if image.mode == "RGBA" and image.getchannel("A").getextrema() == (255, 255):
         image = image.convert("RGB")
     packed = io.BytesIO()

@@ -17,6 +17,7 @@ import argparse
 import sys
 import time
 import zipfile
+from functools import partial
 from pathlib import Path
 
 STARTED = time.monotonic()  # before what takes long to import
@@ -70,7 +71,7 @@ def _run(args: argparse.Namespace) -> int:
         where = f"{known.machine}, torch {torch.__version__}"
         work.say(f"{stage}: {args.minutes:g} minutes on {where}; {len(task.train)} photographs to train on")
         back = args.back or args.out / "back"
-        whole &= jobs.run(stage, work, doing, lambda stage=stage, back=back: home.pack(args.out, back, stage, known))
+        whole &= jobs.run(stage, work, doing, partial(home.pack, args.out, back, stage, known))
         left = home.pack(args.out, back, stage, known)
         known.save(args.out)
         work.say(f"{stage}: done; {back} is what to bring home" + (f", for the next stage {', '.join(left)}" if left else ""))

@@ -9,6 +9,7 @@ The digits' four are narrow, so that a page can carry them. One of them learnt o
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -32,7 +33,7 @@ DIGITS = {
     "digits-pag": "digits-pag-nn",
     "digits-adversarial": "digits-adversarial-l2",
 }
-METRICS = {
+METRICS: dict[str, dict[str, Any]] = {
     "three-modes": {
         "pgd-l2-15": {"target": "next", "step_size": 2, "steps": 10, "random_start": False},
         "exact-l2-15": {},
@@ -65,7 +66,7 @@ def make(name: str) -> None:
     for metric, options in METRICS[task.name].items():
         counts[metric] = evaluation.measure(model, task, metric, progress=False, **options)
     spent = {"train_seconds": history.seconds, "train_cpu_seconds": history.cpu_seconds}
-    about = {"measured": {key: [score.correct, score.total] for key, score in counts.items()}}
+    about: dict[str, Any] = {"measured": {key: [score.correct, score.total] for key, score in counts.items()}}
     if noisy:
         about["note"] = f"trained with Gaussian noise of standard deviation {NOISE} on every input"
     path = FOLDER / f"{name}.safetensors"

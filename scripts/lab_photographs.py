@@ -12,6 +12,7 @@ import argparse
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 import yaml
@@ -32,7 +33,7 @@ SEED = "seed-1"
 METRIC, OPTIONS, MEASURED = "pgd-l2-0.5", {"steps": 20, "likeliest": 2}, 200
 RULE = "of each class the first test photograph, in the order of the files, that every network reads right; then the second one of {}"
 TWICE = ("cat", "horse")
-ATTACK = {"class": "horse", "target": "frog", "norm": "l2", "eps": 5.0, "steps": 30}
+ATTACK: dict[str, Any] = {"class": "horse", "target": "frog", "norm": "l2", "eps": 5.0, "steps": 30}
 
 
 def network(name: str, runs: Path, task: data.Task) -> nn.Module:
@@ -48,7 +49,7 @@ def network(name: str, runs: Path, task: data.Task) -> nn.Module:
     order = torch.randperm(len(test.test), generator=torch.Generator().manual_seed(0))[:MEASURED]  # the test split is sorted by class
     few = replace(test, test=data.Split(test.test.x[order], test.test.y[order]))
     counts[METRIC] = evaluation.measure(model, few, METRIC, progress=False, **OPTIONS)
-    told = {"measured": {key: [score.correct, score.total] for key, score in counts.items()}}
+    told: dict[str, Any] = {"measured": {key: [score.correct, score.total] for key, score in counts.items()}}
     told["note"] = f"int8; clean on the recipe's {len(test.test)} test photographs, {METRIC} on {MEASURED} of them, {OPTIONS}"
     path = FOLDER / f"photo-{name}.safetensors"
     stored.save(path, model, recipe, json.loads(about["provenance"]), weights="int8", **told)
@@ -84,7 +85,7 @@ def main() -> None:
     goal = torch.tensor([task.classes.index(ATTACK["target"])])
     x, y = photographs.x[start : start + 1], photographs.y[start : start + 1]
     threat = Threat(ATTACK["norm"], ATTACK["eps"], task.bounds)
-    how = {"target": goal, "steps": ATTACK["steps"], "random_start": False, "keep": "last"}
+    how: dict[str, Any] = {"target": goal, "steps": ATTACK["steps"], "random_start": False, "keep": "last"}
     frames = {name: attacks.pgd(net, x, y, threat, **how)[0] for name, net in nets.items()}
     first = [(whole.test.y == c).nonzero()[0].item() for c in range(len(task.classes))]
     files = [f"test/{task.classes[c]}/{row - first[c]:04d}" for row, c in zip(rows, photographs.y.tolist(), strict=True)]

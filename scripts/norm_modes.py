@@ -31,7 +31,8 @@ ABOUT = "# Made by scripts/norm_modes.py: mean cosines with nearest neighbours' 
 def cosines(net: nn.Module, task: Task, rows: torch.Tensor, batch: int, *, of: str) -> dict[str, float]:
     """On test photographs (``of="test"``) or training photographs, at ``rows`` and in their order; what the net remembers stays."""
     nearest, split = targets.nearest_neighbor(task), getattr(task, of)
-    draw, found = torch.Generator().manual_seed(0), {"evaluation": [], "training": [], "between": []}
+    draw = torch.Generator().manual_seed(0)
+    found: dict[str, list[torch.Tensor]] = {"evaluation": [], "training": [], "between": []}
     for layer in net.modules():
         if isinstance(layer, _BatchNorm):
             layer.momentum = 0.0

@@ -49,7 +49,7 @@ def portrait(path: Path) -> tuple[str, int, dict[str, float | str]]:
 
 def paid(model: nn.Module, task: Task, recipe: Recipe) -> dict[str, float]:
     """The two terms of the PAG objective on the training split, the second without its weight."""
-    target = experiment.target(recipe.target, task, progress=False, **recipe.target_options)
+    target = experiment.target(str(recipe.target), task, progress=False, **recipe.target_options)
     with torch.no_grad():
         cross_entropy = F.cross_entropy(models.logits_of(model.eval(), task.train.x), task.train.y).item()
     cosine = evaluation.alignment(model, task, target, split="train")

@@ -38,7 +38,7 @@ def shared(task: Task, examples: int = EXAMPLES) -> dict[str, dict[str, float]]:
     sources["random_image"] = controls["random_image"]
     drawn = torch.randperm(len(task.train), generator=torch.Generator().manual_seed(0))[:examples]
     pairs, same = torch.triu_indices(count, count, 1), []
-    between = {name: [] for name in sources}
+    between: dict[str, list[torch.Tensor]] = {name: [] for name in sources}
     for rows in drawn.split(BATCH):
         asked = rows, task.train.x[rows], torch.arange(count).expand(len(rows), count)
         for name, source in sources.items():

@@ -445,6 +445,19 @@ def test_a_reader_that_has_enough_is_no_error() -> None:
     assert (run.stderr.read(), run.wait()) == (b"", 0)
 
 
+@pytest.mark.parametrize(("call", "stream", "status"), [("--help", "stdout", 0), ("run nope", "stderr", 2)])
+def test_a_stream_that_nobody_reads_or_that_is_closed_is_no_error(call: str, stream: str, status: int) -> None:
+    """`pagkit --help | true`, whose text is flushed at the very end, and `pagkit --help >&-`; a wrong call stays one in either way."""
+    command = [sys.executable, "-m", "pagkit", *call.split()]
+    closed = ["sh", "-c", f'"$@" {("stdin", "stdout", "stderr").index(stream)}>&-', "sh", *command]
+    how = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "cwd": ROOT, "env": {**os.environ, "PYTHONUNBUFFERED": ""}}
+    nobody, end = os.pipe()
+    os.close(nobody)
+    for done in (subprocess.run(command, **{**how, stream: end}), subprocess.run(closed, **how)):
+        assert (done.returncode, done.stdout or b"", done.stderr or b"") == (status, b"", b"")
+    os.close(end)
+
+
 def test_a_diffusion_model_has_no_alignment_and_no_checklist(tmp_path, capsys) -> None:
     for key in ("alignment={class_mean: {}}", "checklist={norm: l2, eps: 1}"):
         assert cli.main(["run", "digits-ddpm", "--set", key, "--out", str(tmp_path / "out")]) == 2

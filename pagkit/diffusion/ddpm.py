@@ -56,8 +56,11 @@ class DDPM(Denoiser):
 
         Args:
             task: images with finite bounds.
-            drop: share of the training examples whose label is replaced by "any".
-            ema: decay of the running average of the weights, which is what the returned model holds.
+            epochs: passes over the training split, at least 1.
+            batch_size: images a step, at least 1; the last batch of an epoch may be smaller.
+            lr: learning rate of AdamW, above 0, the same in every step.
+            drop: share of the training examples whose label is replaced by "any", in [0, 1).
+            ema: decay a step of the running average of the weights, in [0, 1), which is what the returned model holds; 0: no average.
             widths, patch: of the U-Net, see :class:`DDPM`.
             flip: train on each image and on its mirror image; an epoch is then twice as long.
             seed: of weights, batches, noise and dropped labels. Same seed and thread count: the same weights,
@@ -66,11 +69,16 @@ class DDPM(Denoiser):
             run_dir, resume: checkpoints, as in :func:`pagkit.training.fit`.
             progress: show a bar, once training has taken two seconds.
 
+        Returns:
+            The trained model, on ``device``.
+
         Raises:
             TypeError: training inputs that are not floating point, labels that are not int64, widths that are no whole numbers.
-            ValueError: an empty training split, labels that are not (N,) or out of range, epochs or batch size below 1, a share outside
-                [0, 1), those of :class:`DDPM`, and checkpoints that do not fit.
-            pagkit.training.TrainingDiverged: a loss that is not finite.
+            ValueError: an empty training split; labels that are not (N,) or out of range; epochs or a batch size that is no whole number
+                or below 1; a learning rate that is no finite number above 0; a share outside [0, 1); a seed outside [0, 2**32); those of
+                :class:`DDPM`; ``resume`` without ``run_dir``, and checkpoints that do not fit.
+            OSError: a checkpoint cannot be written, as in :func:`pagkit.training.fit`.
+            pagkit.training.TrainingDiverged: a loss that is not finite, or weights that are not; says at which step.
         """
         options = {"widths": list(wholes("widths", widths)), "patch": patch, "drop": drop, "ema": ema}
         recipe = Recipe(

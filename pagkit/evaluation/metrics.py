@@ -70,12 +70,23 @@ def measure(model: nn.Module, task: Task, metric: str, *, progress: bool = True,
     square (its black-box attack alone) and exact.
 
     Args:
+        model: takes x, gives logits (N, C), on whichever device its parameters are.
+        task: its test split is measured, and its bounds are those of the attacks.
+        metric: the name. The norm is l2 or linf, with exact l2; eps >= 0 is the radius, in the units of the inputs.
+        progress: show a bar, once an attack has taken two seconds.
+        batch_size: as in :func:`accuracy`.
         options: of the attack, as a recipe gives them: those of :data:`pagkit.recipes.keys.METRICS`. ``target="next"`` sends class c to
             class c + 1, the last one to 0.
 
+    Returns:
+        How many test examples are right, and which. What is random is drawn from a seed, so that the same call counts the same.
+
     Raises:
-        ValueError: a name or option that is not known, an option of the wrong type or out of range; exact radii where the task's inputs
-            have bounds; what the metric itself refuses.
+        TypeError: test inputs that are not floating point, labels that are not int64, a model that gives no floating-point logits.
+        ValueError: a name or option that is not known, ``"samples"`` among them, which is of diffusion models; an option of the wrong type
+            or out of range; an empty test split; a batch size below 1; exact radii of inputs that have bounds, or are not points of the
+            plane; what :func:`accuracy`, :func:`robust_accuracy`, :func:`autoattack` and :func:`exact_accuracy` refuse.
+        ImportError: autoattack, apgd or square without the package of AutoAttack.
     """
     attack, norm, eps = parse_metric(metric)
     if attack == "samples":

@@ -60,7 +60,8 @@ def rates(results: Sequence[Result], task: str, sums: Collection[str] = ()) -> B
 
     Raises:
         ValueError: no classifier of the task; runs of one recipe that share a seed, or measure one thing on different numbers of
-            examples; runs whose recipes ask for the same test examples and that met different ones, as of two folders of one name.
+            examples; runs whose recipes ask for the same test examples and that met different ones, as of two folders of one name; a
+            metric asked for with different options, unless the row's name says so, such as ``+metrics.pgd-l2-0.5.steps=100``.
     """
     runs = _chosen(results, task, "clean")
     return _board(runs, f"{heading(task)}: % correct", _metrics(runs), _rate, sums=sums)
@@ -166,6 +167,9 @@ def _check(runs: Sequence[Result]) -> None:
             raise ValueError(f"recipe {recipe!r} has two runs of one seed; expected one each")
         shared(same)  # or else refused
     comparable(runs)
+    for metric in _metrics(runs):
+        if metric != "samples":  # each diffusion model has a judge of its own
+            alike([r for r in runs if "+metrics" not in r.recipe], metric)
 
 
 def _measured(run: Result, metric: str) -> bool:

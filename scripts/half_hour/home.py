@@ -8,7 +8,6 @@ no stage has brought before, as many as there is room for.
 from __future__ import annotations
 
 import io
-import re
 import shutil
 import zipfile
 from collections.abc import Mapping
@@ -95,7 +94,7 @@ def join(folders: list[Path], out: Path) -> list[str]:
         with zipfile.ZipFile(folder / ZIP) as archive:
             archive.extractall(out)
         for path in folder.glob("*.safetensors"):
-            name, part = re.fullmatch(r"(.+)\.(\dof\d)\.safetensors", path.name).groups()
+            name, part, _ = path.name.rsplit(".", 2)  # such as 1of2
             parts.setdefault(name, {})[part] = path
         if (folder / picture.FILE).is_file():
             shutil.copy(folder / picture.FILE, out)

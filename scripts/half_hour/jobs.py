@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
@@ -62,7 +62,7 @@ class Work:
 
     def scaled(self, recipe: Recipe) -> Recipe:
         """A recipe at the scale of this run, without what it would measure itself."""
-        changes = self.scale.ddpm if recipe.method == "ddpm" else self.scale.changes
+        changes: dict[str, Any] = self.scale.ddpm if recipe.method == "ddpm" else self.scale.changes
         return replace(recipe, metrics={}, alignment={}, checklist={}, **changes)
 
     def recipe(self, job: Job) -> Recipe:
@@ -192,7 +192,7 @@ def looks(job: Job, work: Work, deadline: float) -> str:
     return ", ".join(f"{name} {slope:.3g}" for name, slope in work.state.slopes.items()) + " (median length of the loss's gradient)"
 
 
-def run(stage: str, work: Work, doing: dict[str, Callable[[Job, Work, float], str]], packed: Callable[[], None]) -> bool:
+def run(stage: str, work: Work, doing: Mapping[str, Callable[[Job, Work, float], str]], packed: Callable[[], object]) -> bool:
     """Do the jobs of a stage that are not done, as far as time allows; whether none of them failed."""
     state, whole = work.state, True
     for job in plan.STAGES[stage]:

@@ -165,7 +165,7 @@ def test_the_docstring_explains_every_key() -> None:
     ],
 )
 def test_the_parts_of_a_method_have_one_order(said: str, method: str) -> None:
-    given = {"pag": {"target": "class_mean"}, "slope": {"slope": 1}, "noise": {"noise": 0.1}, "adversarial": {"eps": 0.5}}
+    given = {"pag": {"target": "class_mean", "weight": 1}, "slope": {"slope": 1}, "noise": {"noise": 0.1}, "adversarial": {"eps": 0.5}}
     options = {key: value for part in said.split("-") for key, value in given[part].items()}
     recipe = Recipe("made", "digits", "cnn", said, epochs=1, lr=0.1, **options)
     assert recipe.method == method == Recipe(**{**vars(recipe), "method": method}).method
@@ -197,6 +197,16 @@ def test_each_part_of_a_method_has_its_key_and_no_other(setting: str, message: s
     with pytest.raises(ValueError) as refused:
         Recipe.load(f"digits-standard+{setting}")
     assert message in str(refused.value)
+
+
+def test_a_method_with_pag_says_its_weight() -> None:
+    """It may say 0, the end of a row of weights; the other methods have that unsaid."""
+    plain = {"name": "made", "task": "digits", "model": "cnn", "epochs": 1, "lr": 0.1}
+    how = {**plain, "method": "noise-pag", "noise": 0.1, "target": "class_mean"}
+    message = "recipe 'made': key 'weight' is missing (lambda of the PAG objective); method 'pag-noise' needs it"
+    with pytest.raises(ValueError, match=re.escape(message)):
+        Recipe(**how)
+    assert Recipe(**how, weight=0).weight == Recipe(**plain, method="standard").weight == KEYS["weight"].default == 0
 
 
 PLAIN = "task: three-modes\nmodel: mlp\nepochs: 1\nlr: 0.1\n"

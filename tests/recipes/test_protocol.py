@@ -202,7 +202,7 @@ TOY = {method: (f"three-modes-scaled-{method}", key) for method, key in (("noise
     ("sections", "known", "apart"),
     [
         (("digits", "digits-sums"), CHOSEN, {"adversarial-1"}),
-        (("cifar10-laptop",), PHOTOGRAPHS, set()),
+        (("cifar10-laptop",), PHOTOGRAPHS, {"adversarial-1"}),
         (("three-modes",), TOY, {"pag-nn"}),
     ],
 )

@@ -182,6 +182,20 @@ def test_cosines_asked_for_in_two_ways_are_not_pooled() -> None:
     assert len(leaderboard.alignments([one, aligned("a", 1, scale=1.0), make("a", 2, clean=480)], "digits").rows) == 1
 
 
+def test_a_column_is_of_one_attack_unless_the_rows_name_says_otherwise() -> None:
+    def attacked(recipe: str, steps: int) -> Result:
+        return make(recipe, 0, clean=480, pgd_l2_1=9, where={"asked": {"pgd-l2-1": {"steps": steps}}})
+
+    told = "'pgd-l2-1' was measured in two ways, of 'a', seed 0 .with {'steps': 40}. and of 'b', seed 0 .with {'steps': 20}.; expected"
+    for board in (leaderboard.rates, leaderboard.counts):
+        with pytest.raises(ValueError, match=told):
+            board([attacked("a", 40), attacked("b", 20)], "digits")
+        rows = board([attacked("a", 40), attacked("b", 40), attacked("b+metrics.pgd-l2-1.steps=20", 20)], "digits").rows
+        assert [row[0] for row in rows] == ["a", "b", "  +metrics.pgd-l2-1.steps=20"]
+    judged = [make(judge, 0, samples=9, where={"asked": {"samples": {"judge": judge}}}) for judge in "ab"]
+    assert len(leaderboard.samples(judged, "digits").rows) == 2
+
+
 def test_origins_lists_what_differs_between_seeds_once() -> None:
     runs = [make("a", seed, clean=1, where={"commit": commit, "train_seconds": 8.0 + seed}) for seed, commit in enumerate("xxy")]
     (row,) = leaderboard.origins(runs).rows
