@@ -20,8 +20,8 @@ ONE_IMAGE = "digits-pag-oi"
 OTHERS = "digits-pag-sbg-control"
 TO_MEAN = "digits-pag-control+weight=0.1+target_options.change=mean_image"
 STEEP, LOUD, FAR_PGD = "cifar10-laptop-slope+slope=1", "cifar10-laptop-pag-sbg+weight=1", "pgd-l2-1"  # on a fifth of the photographs
-TOY, NOISY_TOY, ALIGNED_TOY = (f"three-modes-scaled-{name}" for name in ("standard", "noise", "pag-nn"))
-WIDE, TOY_SEEDS = "exact-l2-20", (20, 29)
+TOY, NOISY_TOY, ALIGNED_TOY = (f"three-modes-scaled-{name}" for name in ("standard", "noise", "pag-nn+weight=1"))
+WIDE, TOY_SEEDS = "exact-l2-20", (20, 39)
 SCORES, MORE_SCORES, ATTACKED = "digits-pag-sbg", "digits-pag-sbg+weight=4", "digits-adversarial-l2+eps=1"
 
 
@@ -60,8 +60,8 @@ def answer(*, roles: bool = False) -> str:
         f"is {over(STANDARD, ONE_IMAGE, HALF)} points, which settles nothing.",
         f"**Plain noise does as much there.** With Gaussian noise on the inputs, and no direction, it is {held(NOISE, HALF)} %: scores "
         f"over noise {over(NOISE, SCORES, HALF)} points. On a two-dimensional example, whose robustness is computed exactly, noise adds "
-        f"{over(TOY, NOISY_TOY, WIDE, TOY_SEEDS)} points to standard training and alignment {over(TOY, ALIGNED_TOY, WIDE, TOY_SEEDS)} "
-        f"(chapter 9).",
+        f"{over(TOY, NOISY_TOY, WIDE, TOY_SEEDS)} points to standard training and alignment {over(TOY, ALIGNED_TOY, WIDE, TOY_SEEDS)}: "
+        f"alignment over noise {over(NOISY_TOY, ALIGNED_TOY, WIDE, TOY_SEEDS)} (chapter 9).",
         f"**Farther out, on digits, the scores hold more.** At L2 1 they leave {held(MORE_SCORES, ONE)} %: over noise "
         f"{over(MORE_NOISE, MORE_SCORES, ONE)} points, over adversarial training {over(ATTACKED, MORE_SCORES, ONE)}. The direction has to "
         f"be the digit's own. With a smaller weight they are {over(OTHERS, SCORES, ONE)} over another digit's scores in their place.",
