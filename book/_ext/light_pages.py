@@ -81,7 +81,7 @@ def trim(app: Sphinx, error: Exception | None) -> None:
             path.write_text(light)
     for path in folder.glob("_images/*.png"):
         with Image.open(path) as image:
-            image.save(path.with_suffix(".webp"), lossless=True, quality=70)
+            image.save(path.with_suffix(".webp"), lossless=True, quality=100, method=6)  # the smallest, not the fastest
         path.unlink()
     if (folder / STYLE).is_file():
         (folder / "_static" / "scripts" / "fontawesome.js").unlink(missing_ok=True)
