@@ -81,7 +81,9 @@ def trim(app: Sphinx, error: Exception | None) -> None:
             path.write_text(light)
     for path in folder.glob("_images/*.png"):
         with Image.open(path) as image:
-            image.save(path.with_suffix(".webp"), lossless=True, quality=100, method=6)  # the smallest, not the fastest
+            image.save(light := path.with_suffix(".webp"), lossless=True, quality=70)
+            if light.stat().st_size > 80_000:
+                image.save(light, lossless=True, quality=100, method=6)  # smaller and slow
         path.unlink()
     if (folder / STYLE).is_file():
         (folder / "_static" / "scripts" / "fontawesome.js").unlink(missing_ok=True)
