@@ -32,11 +32,11 @@ READ_BY = {  # keys that only a method with this part reads
     "slope": ("slope_of",),
     "adversarial": ("norm", "steps"),
 }
-UNSAID = "unsaid"  # in place of a weight: 0, but a method with pag needs one
+UNSAID = "unsaid"  # in place of a weight: 0, but a method with pag has to say it
 FIXED_BY_DDPM = ("optimizer", "schedule", "weight_decay", "ema", "crop")  # see pagkit.diffusion.train
 
 
-def _key(means: str, default: Any = REQUIRED, /, **limits: Any) -> Any:
+def _key(means: str, default: Any = REQUIRED, **limits: Any) -> Any:
     """A field of :class:`Recipe`; the arguments are those of :class:`pagkit.recipes.keys.Key`."""
     about = {"means": means, **limits}
     if default is REQUIRED:
@@ -89,7 +89,7 @@ class Recipe:
     flip: bool = _key("mirror images at random", False)
     target: str | None = _key("where the directions of the methods with pag come from", None, choices=tuple(keys.TARGETS))
     target_options: dict[str, Any] = _key("options of the target", {})
-    weight: float = _key("lambda of the PAG objective", UNSAID, default=0.0, at_least=0)
+    weight: float = _key("lambda of the PAG objective", UNSAID, at_least=0)
     of: str = _key("whose input gradient is aligned", "log_prob", choices=("log_prob", "logit"))
     classes_per_image: int | None = _key("how many classes a step are aligned for each image; None: all", None, at_least=1)
     ramp: tuple[float, float] = _key(
@@ -235,10 +235,10 @@ class Recipe:
 def _default(f: dataclasses.Field[Any]) -> Any:
     if f.default_factory is not dataclasses.MISSING:
         return f.default_factory()
-    return REQUIRED if f.default is dataclasses.MISSING else f.default
+    return {dataclasses.MISSING: REQUIRED, UNSAID: 0.0}.get(f.default, f.default)
 
 
-KEYS = {f.name: Key(str(f.type), **{"default": _default(f), **f.metadata}) for f in dataclasses.fields(Recipe)}
+KEYS = {f.name: Key(str(f.type), default=_default(f), **f.metadata) for f in dataclasses.fields(Recipe)}
 Recipe.__doc__ = f"{(Recipe.__doc__ or '').rstrip()}\n\n    Attributes:\n" + "".join(
     f"        {name}: {key.means} ({key.expected}).\n" for name, key in KEYS.items()
 )
